@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +123,16 @@ class ReplayBuffer:
         for array, own in zip(batch, self._arrays, strict=True):
             own[self.size : self.size + rows] = array
         self.size += rows
+
+    @classmethod
+    def joined(cls, buffers: Sequence[ReplayBuffer]) -> ReplayBuffer:
+        """Return one buffer with the transitions of all, in order, and their statistics summed."""
+        whole = cls(sum(len(buffer) for buffer in buffers), buffers[0].obs_dim, buffers[0].action_dim)
+        for buffer in buffers:
+            whole.add(*buffer.data)
+            for name, value in buffer.statistics.items():
+                whole.statistics[name] += value
+        return whole
 
     def sample(self, batch_size: int, rng: np.random.Generator) -> Batch:
         """Return `batch_size` transitions, drawn uniformly with replacement."""

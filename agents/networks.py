@@ -5,28 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from agents.checkpoint import load_tree, save_tree
 
+ActionSet = Literal["box", "ball", "sphere"]
+"""Which of the box's actions differ: all, those in the unit ball, or (where length does not count) on the sphere."""
+
+
+def into_set(vectors: torch.Tensor, actions: ActionSet) -> torch.Tensor:
+    """Return the action (B, d) of a set that stands for each vector; gradients pass."""
+    if actions == "box":
+        return vectors.clamp(-1, 1)
+    if actions == "ball":
+        return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1)
+    return F.normalize(vectors, dim=-1)
+
 
 class Actor(nn.Module):
-    """A perceptron with ReLU between layers and tanh at the end: (B, obs_dim) -> (B, action_dim) in [-1, 1]."""
+    """A perceptron with ReLU between layers: (B, obs_dim) -> (B, action_dim) in a set of actions.
 
-    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int] = (256, 256)) -> None:
+    In the box by a tanh at the end, in the ball and on the sphere by the projection.
+    """
+
+    def __init__(
+        self, obs_dim: int, action_dim: int, hidden: Sequence[int] = (256, 256), actions: ActionSet = "box"
+    ) -> None:
         super().__init__()
-        self.obs_dim, self.action_dim, self.hidden = obs_dim, action_dim, tuple(hidden)
+        self.obs_dim, self.action_dim, self.hidden, self.actions = obs_dim, action_dim, tuple(hidden), actions
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise((obs_dim, *hidden, action_dim)):
             layers += [nn.Linear(width_in, width_out), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1], nn.Tanh())
+        self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return actions (B, action_dim) for observations (B, obs_dim)."""
-        return self.layers(obs)
+        vectors = self.layers(obs)
+        return vectors.tanh() if self.actions == "box" else into_set(vectors, self.actions)
 
 
 class StackedLinear(nn.Module):
@@ -44,27 +64,59 @@ class StackedLinear(nn.Module):
 
 
 class TwinCritic(nn.Module):
-    """Two action-value functions of one shape, evaluated together (clipped double Q-learning)."""
+    """Two action-value functions of one shape, evaluated together (clipped double Q-learning).
 
-    def __init__(self, obs_dim: int, action_dim: int, hidden: Sequence[int] = (256, 256)) -> None:
+    With `dropout`, hidden layers are normalised, and fitting drops that share of their units (DroQ, Hiraoka et al.,
+    2022, arXiv 2110.02034): some thousands of transitions are soon learned by heart without it.
+
+    Args:
+        obs_dim, action_dim, hidden: the sizes.
+        dropout: share in [0, 1); 0 for the plain critics of TD3.
+        action_scale: what actions are multiplied with, so that their entries are about as large as the observation's.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        hidden: Sequence[int] = (256, 256),
+        dropout: float = 0.0,
+        action_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         widths = (obs_dim + action_dim, *hidden, 1)
+        self.dropout, self.action_scale = dropout, action_scale
         self.layers = nn.ModuleList(StackedLinear(2, a, b) for a, b in pairwise(widths))
 
-    def forward(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Return both values (2, B) of observations (B, obs_dim) and actions (B, action_dim)."""
-        x = torch.cat([obs, action], dim=-1).expand(2, -1, -1)  # (2, B, obs_dim + action_dim)
+    def forward(
+        self, obs: torch.Tensor, action: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Return both values (2, B) of observations (B, obs_dim) and actions (B, action_dim).
+
+        Units are dropped where a generator is given.
+        """
+        x = self._input(obs, action).expand(2, -1, -1)  # (2, B, obs_dim + action_dim)
         for layer in self.layers[:-1]:
-            x = layer(x).relu()
+            x = self._activation(layer(x), generator)
         return self.layers[-1](x).squeeze(-1)  # (2, B)
 
     def first(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Return the first value (B,) alone, with its weights as constants: gradients reach the action only."""
-        x = torch.cat([obs, action], dim=-1)
+        x = self._input(obs, action)
         for index, layer in enumerate(self.layers):
             x = torch.addmm(layer.bias[0].detach(), x, layer.weight[0].detach())
-            x = x.relu() if index + 1 < len(self.layers) else x
+            x = self._activation(x) if index + 1 < len(self.layers) else x
         return x.squeeze(-1)  # (B,)
+
+    def _input(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return torch.cat([obs, action * self.action_scale], dim=-1)
+
+    def _activation(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        if not self.dropout:
+            return x.relu()
+        if generator is not None:
+            x = x * torch.empty_like(x).bernoulli_(1 - self.dropout, generator=generator) / (1 - self.dropout)
+        return F.layer_norm(x, x.shape[-1:]).relu()
 
 
 class ActorPolicy:
@@ -97,7 +149,7 @@ class ActorPolicy:
 
     def save(self, path: str | Path) -> None:
         """Save the policy as one safetensors file."""
-        shape = {"obs_dim": self.actor.obs_dim, "action_dim": self.actor.action_dim, "hidden": self.actor.hidden}
+        shape = {name: getattr(self.actor, name) for name in ("obs_dim", "action_dim", "hidden", "actions")}
         save_tree(path, {"shape": shape, "actor": self.actor.state_dict(), "mean": self.mean, "std": self.std})
 
     @classmethod

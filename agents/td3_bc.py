@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from tqdm import tqdm
 from agents.buffers import Batch, ReplayBuffer
 from agents.checkpoint import load_tree, save_tree
 from agents.curves import STEPS_PER_SECOND
-from agents.networks import Actor, ActorPolicy, TwinCritic
+from agents.networks import ActionSet, Actor, ActorPolicy, TwinCritic, into_set
+from dialog_envs.names import look_up
 
 CHECKPOINT = "td3_bc.safetensors"
 
@@ -50,6 +51,12 @@ class TD3BCConfig:
     """Transitions per step."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of the actor and of each critic."""
+    actions: ActionSet = "box"
+    """Where actions lie. `"sphere"` and `"ball"` are for environments that project actions there: an actor in the box
+    would be led to corners that the critics have not seen. Noise is then scaled by `d^-1/2`, so that its length does
+    not grow with the action's size d, and the critics read actions times `d^1/2`."""
+    dropout: float = 0.0
+    """Share of hidden units that fitting the critics drops, in [0, 1); their layers are then normalised."""
     normalize: bool = True
     """Normalise observations by the buffer's mean and standard deviation."""
     seed: int = 0
@@ -61,6 +68,9 @@ class TD3BCConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a positive number")
         if not 0 <= self.discount <= 1:
             raise ValueError(f"discount is {self.discount}, expected a number in [0, 1]")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, expected a number in [0, 1)")
+        look_up("set of actions", self.actions, {name: name for name in get_args(ActionSet)})
 
 
 class TD3BC:
@@ -76,10 +86,12 @@ class TD3BC:
 
     def __init__(self, obs_dim: int, action_dim: int, config: TD3BCConfig = TD3BCConfig(), device: str = "cpu") -> None:
         self.config, self.device, self.steps = config, torch.device(device), 0
+        self.noise_scale = 1.0 if config.actions == "box" else action_dim**-0.5
         with torch.random.fork_rng(devices=[]):  # the caller's generator is left where it was
             torch.manual_seed(config.seed)
-            self.actor = Actor(obs_dim, action_dim, config.hidden).to(self.device)
-            self.critic = TwinCritic(obs_dim, action_dim, config.hidden).to(self.device)
+            self.actor = Actor(obs_dim, action_dim, config.hidden, config.actions).to(self.device)
+            critic = TwinCritic(obs_dim, action_dim, config.hidden, config.dropout, 1 / self.noise_scale)
+            self.critic = critic.to(self.device)
         self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.learning_rate, fused=True)
@@ -99,11 +111,12 @@ class TD3BC:
         with torch.no_grad():
             # Target action with clipped noise, target value: the smaller of the two critics'
             noise = torch.randn(action.shape, generator=self.noise_generator, device=self.device) * c.policy_noise
-            next_action = self.actor_target(next_obs) + noise.clamp(-c.noise_clip, c.noise_clip)
-            next_value = self.critic_target(next_obs, next_action.clamp(-1, 1)).amin(0)  # (B,)
+            noise = noise.clamp(-c.noise_clip, c.noise_clip) * self.noise_scale
+            next_action = into_set(self.actor_target(next_obs) + noise, c.actions)
+            next_value = self.critic_target(next_obs, next_action).amin(0)  # (B,)
             target = reward + (1 - done) * c.discount * next_value
 
-        value = self.critic(obs, action)  # (2, B)
+        value = self.critic(obs, action, self.noise_generator)  # (2, B)
         critic_loss = F.mse_loss(value[0], target) + F.mse_loss(value[1], target)
         self.critic_optimizer.zero_grad()
         critic_loss.backward()

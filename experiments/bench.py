@@ -13,6 +13,7 @@ import torch
 from dialog_envs.core import DialogueCore
 from dialog_envs.dialogue import Dialogue
 from dialog_envs.envs.dat import SteeredActor, load_lm, social_core
+from dialog_envs.lm.decoding import Sampling
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.prompt import Prompt
 from dialog_envs.scenarios.scenario import AGENT, PARTNER
@@ -153,7 +154,7 @@ def _hf_generate(config: Config, lm: FrozenLM, embeds: torch.Tensor, mask: torch
         do_sample=True,
         temperature=0.8,
         top_k=0,
-        min_p=0.05,
+        min_p=Sampling.min_p,
         max_new_tokens=count,
         min_new_tokens=count,
         pad_token_id=0,

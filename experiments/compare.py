@@ -32,11 +32,13 @@ class System:
         label: its name in tables.
         algorithm: what trains it; None for a policy that needs no training.
         up_map: its up-mapping: a name, or None for the configuration's; `"clone"` is the configuration's clone.
+        rounds: of TD3+BC; None for the configuration's.
     """
 
     label: str
     algorithm: train.Algorithm | None = None
     up_map: str | None = None
+    rounds: int | None = None
 
 
 SYSTEMS = {
@@ -46,6 +48,7 @@ SYSTEMS = {
     "best_fixed": System("best fixed action", "best_fixed"),
     "best_of_n": System("best of N actions", "best_of_n"),
     "td3_bc": System(comparison.PLANNER, "td3_bc"),
+    "td3_bc_offline": System(f"{comparison.PLANNER}, random transitions alone", "td3_bc", rounds=1),
     "td3": System("TD3", "td3"),
     "sac": System("SAC", "sac"),
     "ppo": System("PPO", "ppo"),
@@ -122,14 +125,16 @@ def make_policy(config: Config, name: str, seed: int) -> Policy:
         return train.train_seed(training, seed, training.out, buffer)[0]
     size = action_dim(evaluation_env(config, name, None))
     if name == "random":
-        return RandomPolicy(gym.spaces.Box(-1.0, 1.0, (size,), np.float32), seed, sphere=True)
+        return RandomPolicy(gym.spaces.Box(-1.0, 1.0, (size,), np.float32), seed, "sphere")
     return ZeroPolicy(size)
 
 
 def training_config(config: Config, name: str) -> train.Config:
     """Return what a system is trained with."""
     settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(train.Settings)}
-    settings |= {"up_map": up_map(config, name), "out": config.out / name, "algorithm": SYSTEMS[name].algorithm}
+    system = SYSTEMS[name]
+    settings |= {"up_map": up_map(config, name), "out": config.out / name, "algorithm": system.algorithm}
+    settings |= {} if system.rounds is None else {"rounds": system.rounds}
     return train.Config(**settings)
 
 

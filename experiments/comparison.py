@@ -138,27 +138,28 @@ def ratio_ci95(above: np.ndarray, below: np.ndarray) -> tuple[float, float, int]
 
 
 def draw_curves(out: Path, results: Results) -> list[Path]:
-    """Draw TD3+BC and its ablations over gradient steps, the online algorithms over environment steps."""
-    kinds = {"td3_bc": ("td3_bc",), "online": ONLINE}
+    """Draw TD3+BC beside its ablations, and beside the online algorithms; what has no curve is a line."""
+    offline, online = (
+        [name for name, algorithm in results.algorithms.items() if algorithm in kind] for kind in (("td3_bc",), ONLINE)
+    )
+    searches = [name for name, algorithm in results.algorithms.items() if algorithm in ("best_fixed", "best_of_n")]
     figures = []
-    for kind, algorithms in kinds.items():
-        names = [name for name, algorithm in results.algorithms.items() if algorithm in algorithms]
+    for kind, shown in {"td3_bc": offline, "online": [PLANNER, *online] if online else []}.items():
+        names = [name for name in shown if len(results.curves.get(name, [[]])[0]) > 1]
         if not names:
             continue
         curves = {}
         for name in names:
             steps = [step for step, _ in results.curves[name][0]]
             curves[name] = (steps, np.array([[np.nanmean(r) for _, r in curve] for curve in results.curves[name]]))
-        lines = [next(iter(results.episodes)), PLANNER]
-        lines += [name for name, algorithm in results.algorithms.items() if algorithm in ("best_fixed", "best_of_n")]
+        lines = dict.fromkeys([next(iter(results.episodes)), *searches, *shown])
         baselines = {
             name: clustered_ci95(values(results.episodes[name], "episode_return"))
-            for name in dict.fromkeys(lines)
+            for name in lines
             if name in results.episodes and name not in names
         }
-        xlabel = "gradient steps" if kind == "td3_bc" else "environment steps"
         path = out / f"curve_{kind}.png"
-        figures.append(plot_curves(path, curves, xlabel, "return on held-out scenarios", baselines))
+        figures.append(plot_curves(path, curves, "environment steps", "return on held-out scenarios", baselines))
     return figures
 
 

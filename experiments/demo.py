@@ -29,11 +29,11 @@ class Config:
     up_map: str = "latent"
     """Up-mapping that the planners act through."""
     transitions: int = 2_048
-    """Random transitions of each seed's offline buffer."""
-    steps: int = 1_600
-    """Gradient steps of each TD3+BC planner."""
-    alpha: float = 10.0
-    """TD3+BC's weight of the value against cloning the random behaviour."""
+    """Environment steps of each planner's training."""
+    rounds: int = 4
+    """Rounds of TD3+BC: the first on random actions, each later one on data of the policy before it too."""
+    steps: int = 1_000
+    """Gradient steps of a round."""
     seeds: int = 3
     """Planners, and seeds of every other system's dialogues."""
     episodes: int = 51
@@ -57,12 +57,11 @@ def run(config: Config) -> Path:
         out=out,
         up_map=config.up_map,
         transitions=config.transitions,
+        rounds=config.rounds,
         steps=config.steps,
-        alpha=config.alpha,
         seeds=config.seeds,
         rows=config.rows,
         candidates=config.candidates,
-        evaluations=2,
         evaluation_episodes=32,
     )
     trained = [train.train_seed(training, seed, out) for seed in range(config.seeds)]
@@ -102,4 +101,4 @@ def draw(path: Path, curves: list[train.Curve], episodes: dict[str, list[list[Ep
         for name, per_seed in episodes.items()
         if name != "TD3+BC"
     }
-    plot_curves(path, {"TD3+BC": (steps, means)}, "gradient steps", "return on held-out scenarios", baselines)
+    plot_curves(path, {"TD3+BC": (steps, means)}, "environment steps", "return on held-out scenarios", baselines)

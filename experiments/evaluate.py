@@ -93,7 +93,7 @@ def find_system(name: str, config: Config) -> System:
     if name == "random":
         size = action_dim(config.env())
         space = gym.spaces.Box(-1.0, 1.0, (size,), np.float32)
-        return System(config.env(), [RandomPolicy(space, seed, sphere=True) for seed in range(config.seeds)])
+        return System(config.env(), [RandomPolicy(space, seed, "sphere") for seed in range(config.seeds)])
     policies = load_policies(Path(name), config)
     return System(config.env(), [policies[seed % len(policies)] for seed in range(config.seeds)])
 

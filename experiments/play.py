@@ -126,7 +126,7 @@ def load_policy(config: Config, action_space: Box) -> Policy:
     if config.role == "agent" or config.policy in ("unsteered", "clone"):
         return ZeroPolicy(action_space.shape[0])
     if config.policy == "random":
-        return RandomPolicy(action_space, config.seed, sphere=True)
+        return RandomPolicy(action_space, config.seed, "sphere")
     path = Path(config.policy)
     if not path.is_file():
         raise ValueError(

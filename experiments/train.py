@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,14 @@ import gymnasium as gym
 import numpy as np
 
 import dialog_envs  # noqa: F401  (registers the ids)
-from agents.baselines import BestOfNPolicy, ConstantPolicy, RandomPolicy, fit_best_of_n
+from agents.baselines import BestOfNPolicy, ConstantPolicy, ExploringPolicy, RandomPolicy, fit_best_of_n
 from agents.buffers import ReplayBuffer, collect
 from agents.curves import tensorboard_logger
+from agents.networks import ActionSet, ActorPolicy
 from agents.sb3 import make_sb3, train_sb3
 from agents.td3_bc import TD3BC, TD3BCConfig
 from dialog_envs import scenarios
+from dialog_envs.envs.dat import social_core
 from experiments.episodes import Policy, paired_design, run_episodes
 from experiments.fixed_action import search_fixed_action
 from experiments.plots import plot_curves
@@ -25,6 +28,7 @@ from experiments.run_folder import ResultRow, model_files, open_run, write_json,
 from experiments.statistics import clustered_ci95
 
 ENV_ID = "DialogEnvs/DATSocial-v0"
+ROUND_SEEDS = 1_000_000  # a round's number times this is added to the seed of its dialogues
 Algorithm = Literal["td3_bc", "td3", "sac", "ppo", "best_of_n", "best_fixed"]
 Curve = list[tuple[int, list[float]]]  # (step, returns of the evaluation's episodes)
 Measure = Callable[[int, Policy], Mapping[str, float]]  # (step, policy) -> what is logged; notes a point of the curve
@@ -55,13 +59,24 @@ class Settings:
     """Agent turns a dialogue."""
     dense_reward: bool = True
     """Train on per-turn differences of the score; they sum to the same return."""
-    transitions: int = 10_240
-    """Environment steps a seed: the offline buffer's size, the online budget, or the search's. With 64 rows, 10,240 are
-    ten whole rollouts of PPO, so that all take equally many."""
-    steps: int = 4_000
-    """Gradient steps of TD3+BC."""
+    transitions: int = 5_120
+    """Environment steps a seed: the offline buffers' size, the online budget, or the search's. With 64 rows, 5,120 are
+    five whole rollouts of PPO, so that all take equally many."""
+    rounds: int = 5
+    """Rounds of TD3+BC, which share the transitions: the first is collected under random actions, each later one under
+    the policy learned from all before it, with noise; 1 learns from random actions alone."""
+    steps: int = 1_500
+    """Gradient steps of TD3+BC, from new networks, in each round."""
     alpha: float = 10.0
-    """TD3+BC's weight of the value against cloning the (random) behaviour."""
+    """TD3+BC's weight of the value against cloning the behaviour."""
+    learning_rate: float = 1e-3
+    """Of TD3+BC."""
+    dropout: float = 0.5
+    """Share of hidden units that TD3+BC drops where it fits its critics."""
+    exploration_noise: float = 0.5
+    """Length of the noise on TD3+BC's actions in the later rounds, where 1 is an action's own."""
+    random_share: float = 0.2
+    """Share of random actions in the later rounds."""
     discount: float = 0.99
     """Discount a turn."""
     choices: int = 64
@@ -73,7 +88,7 @@ class Settings:
     rows: int = 64
     """Dialogues at a time."""
     evaluations: int = 5
-    """Points of the curve, the last one at the end."""
+    """Points of an online algorithm's curve, the last one at the end; TD3+BC's has one a round."""
     evaluation_episodes: int = 51
     """Dialogues a point."""
 
@@ -88,7 +103,7 @@ class Config(Settings):
     """Train one planner a seed; a run that was killed goes on from its checkpoints and gives the same curve."""
 
     algorithm: Algorithm = "td3_bc"
-    """TD3+BC and best-of-N learn offline from random transitions, td3, sac and ppo online from their own; best_fixed
+    """TD3+BC learns in rounds, offline in each; best-of-N from random transitions; td3, sac and ppo online; best_fixed
     searches."""
     out: Path = Path("runs/train")
     """Run folder; each seed has a folder in it."""
@@ -110,13 +125,13 @@ def data_files(lm: str, *up_maps: str) -> list[Path]:
 def train_seed(config: Config, seed: int, out: Path, buffer: Path | None = None) -> tuple[Policy, Curve]:
     """Train one planner in `<out>/seed_<seed>`; return its policy and its curve on the held-out scenarios.
 
-    A planner that is done there is only loaded. The curve's steps are TD3+BC's gradient steps, else environment steps.
+    A planner that is done there is only loaded. The curve's steps are environment steps.
 
     Args:
         config: algorithm and settings.
         seed: of everything.
         out: the folder.
-        buffer: file of the offline buffer, for planners that share one (default: in the seed's folder).
+        buffer: file of the random transitions, for planners that share them (default: in the seed's folder).
     """
     folder = out / f"seed_{seed}"
     saved = folder / CURVE
@@ -161,31 +176,50 @@ def held_out_returns(config: Config, policy: Policy, seed: int) -> list[float]:
     return [float("nan") if episode.error else episode.episode_return for episode in episodes]
 
 
-def collect_buffer(config: Config, seed: int, path: Path) -> ReplayBuffer:
-    """Collect the offline buffer under uniform random actions; goes on where a killed run stopped."""
+def action_set(config: Settings) -> ActionSet:
+    """Return where the up-mapping projects actions: planners are kept there."""
+    mapping = social_core(1, **config.env()).actor.mapping
+    return "box" if mapping is None else mapping.config.projection
+
+
+def collect_round(
+    config: Config, seed: int, path: Path, transitions: int, policy: Policy | None = None, number: int = 0
+) -> ReplayBuffer:
+    """Collect transitions under random actions, or a policy with noise; goes on where a killed run stopped."""
     env = gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
-    policy = RandomPolicy(env.unwrapped.single_action_space, seed)
-    buffer = collect(env, policy, config.transitions, seed, path=path)
+    explorer: Policy = RandomPolicy(env.unwrapped.single_action_space, seed, action_set(config))
+    if policy is not None:
+        explorer = ExploringPolicy(policy, explorer, config.exploration_noise, config.random_share)
+    buffer = collect(env, explorer, transitions, seed + ROUND_SEEDS * number, path=path)
     env.close()
     return buffer
 
 
 def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
-    buffer = collect_buffer(config, seed, shared or folder / "buffer.safetensors")
-    settings = TD3BCConfig(alpha=config.alpha, discount=config.discount, seed=seed)
-    learner = TD3BC(buffer.data.obs.shape[1], buffer.data.action.shape[1], settings)
-    every = max(1, config.steps // max(1, config.evaluations))
-    learner.train(
-        buffer,
-        config.steps,
-        logger=tensorboard_logger(folder),
-        checkpoint_dir=folder,
-        checkpoint_every=every,
-        evaluate=lambda policy: measure(learner.steps, policy),
-        evaluate_every=every,
+    settings = TD3BCConfig(
+        alpha=config.alpha,
+        discount=config.discount,
+        learning_rate=config.learning_rate,
+        dropout=config.dropout,
+        actions=action_set(config),
+        seed=seed,
     )
+    measured = {step for step, _ in read_curve(folder / CURVE)} if (folder / CURVE).exists() else set()
+    ends = np.linspace(0, config.transitions, config.rounds + 1).astype(int).tolist()
+    buffers: list[ReplayBuffer] = []
+    policy: ActorPolicy | None = None
+    for number, (begin, end) in enumerate(pairwise(ends)):
+        place = folder / f"round_{number}"
+        path = shared if shared is not None and config.rounds == 1 else place / "buffer.safetensors"
+        buffers.append(collect_round(config, seed, path, end - begin, policy, number))
+        whole = ReplayBuffer.joined(buffers)
+        learner = TD3BC(whole.obs_dim, whole.action_dim, settings)
+        learner.train(whole, config.steps, logger=tensorboard_logger(place), checkpoint_dir=place)
+        policy = learner.policy()
+        if end not in measured:
+            measure(end, policy)
     learner.save(folder / POLICY)
-    return learner.policy()
+    return policy
 
 
 def _train_sb3(config: Config, seed: int, folder: Path, measure: Measure) -> Policy:
@@ -205,7 +239,7 @@ def _train_sb3(config: Config, seed: int, folder: Path, measure: Measure) -> Pol
 def _fit_best_of_n(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
     path = folder / CHOICES
     if not path.exists():
-        buffer = collect_buffer(config, seed, shared or folder / "buffer.safetensors")
+        buffer = collect_round(config, seed, shared or folder / "buffer.safetensors", config.transitions)
         policy, explained = fit_best_of_n(buffer, config.choices, config.discount, seed)
         measure(config.transitions, policy)
         write_json(folder / "fit.json", {"explained_variance": explained})
@@ -238,6 +272,6 @@ def write_curves(out: Path, name: str, curves: list[Curve]) -> None:
         mean, ci95 = clustered_ci95(returns[:, i])
         rows.append(ResultRow(f"{name} at step {step}", "episode_return", mean, ci95, returns[:, i].size, len(curves)))
     write_results(out, rows)
-    plot_curves(out / "curve.png", {name: (steps, np.nanmean(returns, 2))}, "training steps", "return, held out", {})
+    plot_curves(out / "curve.png", {name: (steps, np.nanmean(returns, 2))}, "environment steps", "return, held out", {})
     for row in rows:
         print(f"{row.system:<28} {row.value:6.2f} +- {row.ci95:.2f}")

@@ -70,7 +70,7 @@ def social_core(
     max_turns: int = 4,
     max_new_tokens: int = 24,
     temperature: float = 0.8,
-    min_p: float = 0.05,
+    min_p: float = 0.1,
     device: str = "cpu",
     dtype: str = "float32",
 ) -> DialogueCore:

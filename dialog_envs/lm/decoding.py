@@ -20,7 +20,7 @@ class Sampling:
 
     max_new_tokens: int = 24
     temperature: float = 0.8
-    min_p: float = 0.05
+    min_p: float = 0.1
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:

@@ -194,7 +194,7 @@ class FrozenLM:
             Token ids of each reply, without the stop token.
         """
         state = memory if memory is not None else self._scratch("reply", len(prompts))
-        index = np.arange(len(prompts)) if rows is None else np.asarray(rows)
+        index = np.arange(len(prompts)) if rows is None else np.array(rows)
         if prefix is not None:
             if memory is not None:
                 raise ValueError("a steered reply keeps no history: give a prefix or a memory, not both")
@@ -217,10 +217,13 @@ class FrozenLM:
             active &= step + 1 < room
             if not active.any():
                 break
+            if 2 * active.sum() <= len(state.ids):  # what a memory misses of a reply, its next turn reads
+                state = state.taken(index[active])
+                index[active] = np.arange(active.sum())
             ids = np.full((len(state.ids), 1), HOLE)
             place = np.full_like(ids, HOLE)
             ids[index[active], 0], place[index[active], 0] = tokens[active], length[active] + step
-            logits = self._forward(state, ids, place)[index]
+            logits[torch.from_numpy(active)] = self._forward(state, ids, place)[index[active]]
         return replies
 
     def decode(self, replies: Sequence[Sequence[int]]) -> list[str]:

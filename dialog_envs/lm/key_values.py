@@ -136,6 +136,19 @@ class KeyValueRows:
             mine.keys[index, :, :width] = theirs.keys[:, :, :width]
             mine.values[index, :, :width] = theirs.values[:, :, :width]
 
+    def taken(self, rows: np.ndarray) -> KeyValueRows:
+        """Return a copy of some rows' histories, without columns that none of them holds."""
+        taken = KeyValueRows(len(rows), len(self.cache.layers))
+        columns = np.flatnonzero((self.position[rows] != HOLE).any(0))
+        taken.position, taken.ids = self.position[np.ix_(rows, columns)], self.ids[np.ix_(rows, columns)]
+        for mine, theirs in zip(self.cache.layers, taken.cache.layers, strict=True):
+            row, column = (torch.from_numpy(index).to(mine.keys.device) for index in (rows, columns))
+            theirs.keys, theirs.values = (
+                states.index_select(0, row).index_select(2, column) for states in (mine.keys, mine.values)
+            )
+            theirs.used, theirs.is_initialized = len(columns), True
+        return taken
+
     def compact(self, slack: float) -> None:
         """Move every row's columns to the front and drop the rest, if there are `slack` times more than are needed."""
         longest = int((self.position != HOLE).sum(1).max(initial=0))

@@ -11,6 +11,7 @@ from gymnasium.spaces import Box
 from agents.baselines import (
     BestOfNPolicy,
     ConstantPolicy,
+    ExploringPolicy,
     RandomPolicy,
     ZeroPolicy,
     best_fixed_action,
@@ -25,13 +26,32 @@ SPACE = Box(-1, 1, (3,), np.float32)
 OBS = np.zeros((500, 7), dtype=np.float32)
 
 
-def test_random_actions_fill_the_box_or_the_sphere() -> None:
+def test_random_actions_fill_their_set() -> None:
     box = RandomPolicy(SPACE, 0)(OBS)
     assert box.shape == (500, 3) and box.dtype == np.float32 and SPACE.contains(box[0])
     assert np.abs(box).max() > 0.98 and np.abs(box.mean(0)).max() < 0.1
-    sphere = RandomPolicy(SPACE, 0, sphere=True)(OBS)
+    sphere, ball = RandomPolicy(SPACE, 0, "sphere")(OBS), RandomPolicy(SPACE, 0, "ball")(OBS)
     np.testing.assert_allclose(np.linalg.norm(sphere, axis=1), 1, rtol=1e-5)
-    assert np.abs(sphere.mean(0)).max() < 0.1
+    lengths = np.linalg.norm(ball, axis=1)
+    assert lengths.max() < 1 + 1e-6 and lengths.mean() == pytest.approx(0.5, abs=0.05)
+    assert max(np.abs(sphere.mean(0)).max(), np.abs(ball.mean(0)).max()) < 0.1
+
+
+def test_exploration_is_the_policy_with_noise_of_the_length_asked_for_and_random_actions() -> None:
+    own = np.array([0.0, 1.0, 0.0], np.float32)
+    policy = ExploringPolicy(ConstantPolicy(own), RandomPolicy(SPACE, 0, "sphere"), 0.3, 0.25)
+    drawn = policy(OBS)
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, rtol=1e-5)
+    assert drawn.dtype == np.float32
+    near = drawn @ own > 0.5  # of the random ones a quarter is as near
+    assert 1 - near.mean() == pytest.approx(0.25 * 0.75, abs=0.05)
+    policy.reset(0)
+    np.testing.assert_array_equal(policy(OBS), drawn)
+    noisy = ExploringPolicy(ZeroPolicy(3), RandomPolicy(SPACE, 0), 0.3, 0.0)(OBS)
+    assert np.sqrt((noisy**2).sum(1).mean()) == pytest.approx(0.3, abs=0.02)
+    assert (ExploringPolicy(ConstantPolicy(own), RandomPolicy(SPACE, 0, "ball"), 0.0, 0.0)(OBS) == own).all()
+    far = ExploringPolicy(ConstantPolicy(3 * own), RandomPolicy(SPACE, 0), 1.0, 0.0)(OBS)
+    assert SPACE.contains(far[0]) and (far[:, 1] == 1).mean() > 0.9
 
 
 def test_a_reset_repeats_the_draws() -> None:
@@ -169,6 +189,8 @@ def test_bad_input_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="expected a bounded Box"):
         RandomPolicy(Box(-np.inf, np.inf, (2,)), 0)
     with pytest.raises(ValueError, match="does not contain the unit sphere"):
-        RandomPolicy(Box(-0.5, 0.5, (2,)), 0, sphere=True)
+        RandomPolicy(Box(-0.5, 0.5, (2,)), 0, "sphere")
+    with pytest.raises(ValueError, match=r"random_share 1.5 must be in \[0, 1\]"):
+        ExploringPolicy(ZeroPolicy(3), RandomPolicy(SPACE, 0), 0.1, 1.5)
     with pytest.raises(ValueError, match="one axis and finite"):
         ConstantPolicy(np.array([np.nan]))

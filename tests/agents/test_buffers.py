@@ -131,3 +131,13 @@ def test_bad_input_is_refused_by_name() -> None:
         buffer.add(**good)
     with pytest.raises(ValueError, match=r"autoreset mode .*NEXT_STEP"):
         collect(gym.make_vec("Pendulum-v1", 2, "sync"), ZeroPolicy(1), 10, 0)
+
+
+def test_joined_buffers_hold_the_transitions_of_all_in_order() -> None:
+    parts = [toy_buffer(40, seed=seed, failure=0.1) for seed in (0, 1)]
+    whole = ReplayBuffer.joined(parts)
+    assert len(whole) == whole.capacity == 80
+    for own, *others in zip(whole.data, *(part.data for part in parts), strict=True):
+        np.testing.assert_array_equal(own, np.concatenate(others))
+    for name, value in whole.statistics.items():
+        assert value == sum(part.statistics[name] for part in parts) != 0

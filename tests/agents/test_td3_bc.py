@@ -16,8 +16,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
+from agents.baselines import RandomPolicy
+from agents.buffers import collect
 from agents.curves import tensorboard_logger
-from agents.networks import ActorPolicy, StackedLinear, TwinCritic
+from agents.networks import Actor, ActorPolicy, StackedLinear, TwinCritic
 from agents.td3_bc import CHECKPOINT, TD3BC, TD3BCConfig
 from tests.agents.conftest import Killed, ToyVectorEnv, same_tensors, toy_buffer
 
@@ -93,6 +95,63 @@ def test_one_step_follows_the_equations() -> None:
     torch.testing.assert_close(target_actor, old_actor + config.tau * (new_actor - old_actor))
 
 
+@pytest.mark.parametrize("actions", ["ball", "sphere"])
+def test_one_step_on_a_set_of_actions_with_dropped_units(actions: str) -> None:
+    config = replace(CONFIG, actions=actions, dropout=0.5, policy_noise=2.0, policy_freq=1, normalize=False)
+    learner, batch = TD3BC(3, 2, config), toy_buffer(64).data
+    obs, action, next_obs, reward, done = (torch.from_numpy(array) for array in batch)
+    generator = torch.Generator().manual_seed(config.seed)
+    with torch.no_grad():
+        noise = (2.0 * torch.randn(64, 2, generator=generator)).clamp(-0.5, 0.5) / 2**0.5
+        next_action = learner.actor_target(next_obs) + noise
+        length = next_action.norm(dim=1, keepdim=True)
+        next_action = next_action / (length if actions == "sphere" else length.clamp_min(1))
+        target = reward + config.discount * (1 - done) * learner.critic_target(next_obs, next_action).amin(0)
+        fitted = learner.critic(obs, action, generator)
+        expected = sum(F.mse_loss(value, target) for value in fitted)
+        whole = sum(F.mse_loss(value, target) for value in learner.critic(obs, action))
+    losses = learner.train_step((obs, action, next_obs, reward, done))
+    assert losses["train/critic_loss"] == pytest.approx(expected.item(), rel=1e-5) != pytest.approx(whole.item())
+
+
+def test_actors_stay_in_their_set() -> None:
+    obs = torch.cat([0.01 * torch.randn(100, 3), 9 * torch.randn(100, 3)])
+    lengths = {}
+    for actions in ("box", "ball", "sphere"):
+        actor = Actor(3, 2, (8,), actions)
+        actor.layers[-1].weight.data *= 4
+        lengths[actions] = actor(obs).norm(dim=1)
+        assert actor(obs).abs().max() <= 1 + 1e-6
+    assert lengths["box"].max() > 1.2 and lengths["ball"].max() < 1 + 1e-5 > lengths["ball"].min() + 0.1
+    torch.testing.assert_close(lengths["sphere"], torch.ones(200))
+
+
+def test_it_learns_on_the_sphere(tmp_path: Path) -> None:
+    env = ToyVectorEnv(num_envs=16)
+    buffer = collect(env, RandomPolicy(env.single_action_space, 0, "sphere"), 2000, 0, progress=False)
+    learner = TD3BC(3, 2, replace(CONFIG, actions="sphere", dropout=0.2))
+    learner.train(buffer, 500, progress=False)
+    learner.policy().save(tmp_path / "policy.safetensors")
+    policy = ActorPolicy.load(tmp_path / "policy.safetensors")
+    best = buffer.data.obs[:, :2] / np.linalg.norm(buffer.data.obs[:, :2], axis=1, keepdims=True)
+    cosines = (policy.act(buffer.data.obs) * best).sum(1)
+    assert np.median(cosines) > 0.9
+
+
+def test_dropped_units_keep_the_mean_and_are_normalised() -> None:
+    critic, generator = TwinCritic(3, 2, (4096,), dropout=0.5, action_scale=2.0), torch.Generator().manual_seed(0)
+    obs, action = torch.randn(5, 3), torch.randn(5, 2)
+    x = torch.cat([obs, 2 * action], 1) @ critic.layers[0].weight[0] + critic.layers[0].bias[0]
+    hidden = F.layer_norm(x, (4096,)).relu()
+    plain = (hidden @ critic.layers[1].weight[0] + critic.layers[1].bias[0])[:, 0]
+    torch.testing.assert_close(critic(obs, action)[0], plain)
+    torch.testing.assert_close(critic.first(obs, action), plain)
+    draws = torch.stack([critic(obs, action, generator)[0] for _ in range(50)])
+    assert (draws[0] != draws[1]).all()
+    share = (critic._activation(torch.ones(2, 9, 4096), generator) > 0).float().mean()
+    assert share == pytest.approx(0.5, abs=0.01)
+
+
 def test_the_stacked_critic_is_two_plain_ones() -> None:
     critic = TwinCritic(3, 2, (8, 8))
     obs, action = torch.randn(5, 3), torch.randn(5, 2)
@@ -123,7 +182,7 @@ def test_a_stopped_training_ends_with_the_unbroken_weights(tmp_path: Path, steps
     buffer = toy_buffer(500)
 
     def run(folder: Path, die_after: int | None) -> TD3BC:
-        learner = TD3BC(3, 2, CONFIG)
+        learner = TD3BC(3, 2, replace(CONFIG, dropout=0.3))
 
         def evaluate(policy: ActorPolicy) -> dict[str, float]:
             if die_after is not None and learner.steps > die_after:
@@ -206,3 +265,7 @@ def test_bad_input_is_refused_by_name(tmp_path: Path) -> None:
         TD3BC(3, 2, replace(CONFIG, alpha=1.0)).restore(tmp_path / CHECKPOINT)
     with pytest.raises(ValueError, match=r"discount is 1\.5"):
         TD3BCConfig(discount=1.5)
+    with pytest.raises(ValueError, match=r"dropout is 1\.0"):
+        TD3BCConfig(dropout=1.0)
+    with pytest.raises(ValueError, match="unknown set of actions 'spere', did you mean 'sphere'"):
+        TD3BCConfig(actions="spere")

@@ -20,7 +20,7 @@ from experiments.episodes import Episode, paired_design
 from experiments.statistics import mean_ci95
 
 SYSTEMS = ("unsteered", "random", "self_cloned", "best_fixed", "best_of_n", "td3_bc", "td3", "td3_bc_pca")
-SYSTEMS += ("td3_bc_clone",)
+SYSTEMS += ("td3_bc_clone", "td3_bc_offline")
 HELD_OUT = [scenario.id for scenario in scenarios.load("heldout")]
 BROKEN = paired_design(HELD_OUT, 5, 0)[0][2]  # the third of seed 0's scenarios
 
@@ -46,7 +46,7 @@ def config(model_folder, tmp_path, monkeypatch) -> compare.Config:
     return compare.Config(
         systems=SYSTEMS, out=tmp_path / "compare", lm=str(model_folder()), partner_lm=str(model_folder("gpt2")),
         up_map=str(tmp_path / "latent.safetensors"), clone_map=str(tmp_path / "clone.safetensors"), transitions=40,
-        steps=8, choices=8, candidates=2, seeds=2, rows=4, evaluations=2, evaluation_episodes=3, episodes=5,
+        steps=8, rounds=2, choices=8, candidates=2, seeds=2, rows=4, evaluations=2, evaluation_episodes=3, episodes=5,
         max_turns=2, threads=1,
     )  # fmt: skip
 
@@ -94,10 +94,10 @@ def test_a_killed_comparison_ends_as_the_unbroken_one(config, monkeypatch, capsy
     figures = {"curve_td3_bc.png", "curve_online.png", "differences.png"}
     assert figures | {"transcripts.html", "curves.json", "run.json", "results.json"} <= written
 
-    # a random buffer is collected once for a mapping and a seed, and shared
-    assert {path.name for path in collected} == {
-        f"{name}_seed_{seed}.safetensors" for name in ("main", "pca", "clone") for seed in (0, 1)
-    }
+    # random transitions are collected once for a mapping and a seed, and shared; those of rounds are a planner's own
+    shared = [path.name for path in collected if path.parent.name == "buffers"]
+    assert set(shared) == {"main_seed_0.safetensors", "main_seed_1.safetensors"}
+    assert len(collected) == len(shared) + 2 * 2 * 3, "two rounds, two seeds, three planners"
     first = [json.loads((config.out / name / "seed_0/episodes.json").read_text()) for name in SYSTEMS]
     assert len({json.dumps([(e["scenario"], e["seed"]) for e in episodes]) for episodes in first}) == 1
 

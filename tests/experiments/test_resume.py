@@ -27,7 +27,7 @@ def start(folder, model) -> subprocess.Popen:
         "original = train.Config.env\n"
         "train.Config.env = lambda self, **more: original(self, **more) | {'max_new_tokens': 6, 'action_dim': 4}\n"
         f"train.run(train.Config(out=train.Path({str(folder)!r}), lm={str(model)!r}, up_map='pca', transitions=256,\n"
-        "    steps=300, seeds=1, rows=4, evaluations=3, evaluation_episodes=4, max_turns=2))\n"
+        "    steps=150, rounds=3, seeds=1, rows=4, evaluation_episodes=4, max_turns=2))\n"
     )
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
@@ -37,9 +37,9 @@ def test_a_killed_training_gives_the_unbroken_curve(model_folder, tmp_path):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     run = start(unbroken, model_folder())
     assert run.wait() == 0, run.stderr.read().decode()
-    for sign in ("buffer.safetensors", "td3_bc.safetensors"):  # while it collects, and while it trains
+    for sign in ("round_0/buffer", "round_0/td3_bc", "round_1/buffer"):  # while it collects, trains, collects again
         run = start(broken, model_folder())
-        while run.poll() is None and not list(broken.glob(f"seed_0/{sign}")):
+        while run.poll() is None and not list(broken.glob(f"seed_0/{sign}.safetensors")):
             time.sleep(0.02)
         os.kill(run.pid, signal.SIGKILL)
         assert run.wait() == -signal.SIGKILL, "it ended before it could be killed"

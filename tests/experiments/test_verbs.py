@@ -82,7 +82,7 @@ def test_train_then_evaluate(algorithm, model_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(train.Config, "env", small_env(train.Config.env))
     config = train.Config(
         algorithm=algorithm, out=tmp_path / "train", lm=folder, up_map="pca", transitions=32, steps=8, seeds=1, rows=4,
-        evaluations=2, evaluation_episodes=4, max_turns=2, choices=8, candidates=2,
+        rounds=2, evaluations=2, evaluation_episodes=4, max_turns=2, choices=8, candidates=2,
     )  # fmt: skip
     out = train.run(config)
     points = {"ppo": 1, "best_of_n": 1, "best_fixed": 1}  # PPO steps whole rollouts, the last two are measured once

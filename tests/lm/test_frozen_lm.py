@@ -144,6 +144,27 @@ def test_a_memory_goes_on_over_its_own_replies(lms):
         dialogues = [d.said("agent", text).said("partner", "i see.") for d, text in zip(dialogues, said, strict=True)]
 
 
+def test_replies_that_have_ended_cost_nothing(model_folder):
+    """A third of the tokens end a reply: the batch shrinks by halves, and every row says what it says alone."""
+    lm, sizes = FrozenLM.from_pretrained(model_folder()), []
+    memory = lm.new_rows(16)
+    lm.stop_ids = np.arange(0, lm.vocab_size, 3)
+    for turns in (1, 3):
+        prompts, draws = prompts_of(lm, [turns] * 16), uniforms_of(16, 8, seed=turns)
+        alone = [lm.generate([prompt], draws[row : row + 1], SAMPLED)[0] for row, prompt in enumerate(prompts)]
+        handle = lm.model.base_model.register_forward_pre_hook(
+            lambda module, arguments, named: sizes.append(len(named["inputs_embeds"])), with_kwargs=True
+        )
+        assert lm.generate(prompts, draws, SAMPLED) == alone
+        handle.remove()
+        assert lm.generate(prompts, draws, SAMPLED, memory=memory) == alone
+        assert_plain(lm, lm.encode(prompts, memory), prompts)
+    assert len({len(reply) for reply in alone}) > 3
+    for size, after in pairwise(sizes[1:]):
+        assert after in (size, 16) or after <= size / 2
+    assert min(sizes) <= 4
+
+
 @pytest.mark.parametrize("position", ["start", "mid", "end"])
 def test_a_prefix_stands_where_it_should(lm, position):
     prompts = prompts_of(lm, TURNS)
