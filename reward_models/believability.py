@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import isnan
 
 from reward_models.lexicon import CACHE_SIZE, is_gibberish, sentences, words
 
@@ -72,15 +73,36 @@ def repeated_share(text: str, earlier: str) -> float:
     return max(same / total if total else 0.0, ramp(jaccard, 0.7, 0.9))
 
 
-def believability(turns: Sequence[tuple[str, str]], description: str, agent: str = "agent") -> float:
+def believability(
+    turns: Sequence[tuple[str, str]],
+    description: str,
+    agent: str = "agent",
+    coherence: Sequence[float] | None = None,
+) -> float:
     """Return the believability of the agent, in [0, 10]; 0 for an agent that says nothing.
 
-    10 * (mean over the agent's turns of form * (1 - echo) * (1 - recital)) * 0.5 ** (sum over its turns of repetition)
+    10 * (mean over the agent's turns of form * (1 - echo) * (1 - recital) * fit) * 0.5 ** (sum over its turns of
+    repetition)
 
     - echo: the share of the turn's words copied in trigrams from the partner's last turn, from 0.5 (0) to 1 (1);
     - recital: the share copied in 4-grams from the goal's description, from 0.3 (0) to 0.8 (1);
-    - repetition: the largest `repeated_share` with an earlier turn of its own. One phrase in four turns ends at 1.25.
+    - repetition: the largest `repeated_share` with an earlier turn of its own. One phrase in four turns ends at 1.25;
+    - fit: twice the turn's coherence, at most 1: a turn that is as likely random as not costs nothing. 1 for a turn
+      without coherence (NaN), and throughout where none is given.
+
+    Args:
+        turns: (speaker, text) in order.
+        description: of the agent's goal.
+        agent: whose believability it is.
+        coherence: of each turn of the agent (`CoherenceReward.score_turns`), in [0, 1] or NaN.
+
+    Raises:
+        ValueError: there are not as many coherences as turns of the agent.
     """
+    count = sum(speaker == agent for speaker, _ in turns)
+    fits = [1.0] * count if coherence is None else [1.0 if isnan(c) else min(1.0, 2.0 * c) for c in coherence]
+    if len(fits) != count:
+        raise ValueError(f"{len(fits)} coherences for {count} turns of {agent!r}, expected as many of each")
     own: list[str] = []
     heard = ""
     quality = repetition = 0.0
@@ -90,7 +112,7 @@ def believability(turns: Sequence[tuple[str, str]], description: str, agent: str
             continue
         echo = ramp(copied_share(text, heard, 3), 0.5, 1.0) if heard else 0.0
         recital = ramp(copied_share(text, description, 4), 0.3, 0.8)
-        quality += form(text) * (1.0 - echo) * (1.0 - recital)
+        quality += form(text) * (1.0 - echo) * (1.0 - recital) * fits[len(own)]
         repetition += max((repeated_share(text, earlier) for earlier in own), default=0.0)
         own.append(text)
     return 10.0 * quality / len(own) * 0.5**repetition if own else 0.0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
@@ -28,6 +29,11 @@ from reward_models.lexicon import (
     words,
 )
 from reward_models.verification import Turns, check_goal, gain, goal_reached, mentions, met_targets
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from reward_models.dmi.reward import CoherenceReward
 
 __all__ = ["DIMENSIONS", "SocialScore", "SocialScorer", "goal_reached", "is_goodbye", "met_targets", "social_score"]
 
@@ -194,7 +200,9 @@ def _check(turns: Turns, agent: str) -> None:
         raise ValueError(f"agent {agent!r} takes no turn; the speakers are {sorted(speakers)}")
 
 
-def social_score(turns: Turns, goal: SocialGoal, agent: str = "agent") -> SocialScore:
+def social_score(
+    turns: Turns, goal: SocialGoal, agent: str = "agent", coherence: Sequence[float] | None = None
+) -> SocialScore:
     """Score a transcript for one of its speakers.
 
     Args:
@@ -202,6 +210,7 @@ def social_score(turns: Turns, goal: SocialGoal, agent: str = "agent") -> Social
             partner's turns alone.
         goal: what the agent was to reach.
         agent: the speaker to be scored.
+        coherence: of each of its turns, for its believability; None: not looked at.
 
     Raises:
         TypeError: if a speaker, a text or the agent's name is no string, or the goal no `SocialGoal`.
@@ -211,7 +220,7 @@ def social_score(turns: Turns, goal: SocialGoal, agent: str = "agent") -> Social
     check_goal(goal)
     met = met_targets(turns, goal, agent)
     return SocialScore(
-        believability=believable.believability(turns, goal.description, agent),
+        believability=believable.believability(turns, goal.description, agent, coherence),
         relationship=relationship(turns, agent),
         knowledge=knowledge(turns, goal, met, agent),
         secret=secret(turns, goal, agent),
@@ -222,10 +231,15 @@ def social_score(turns: Turns, goal: SocialGoal, agent: str = "agent") -> Social
 
 
 class SocialScorer:
-    """Scores a batch of transcripts: `scorer(transcripts, goals)` gives one `SocialScore` a transcript."""
+    """Scores a batch of transcripts: `scorer(transcripts, goals)` gives one `SocialScore` a transcript.
 
-    def __init__(self, agent: str = "agent") -> None:
-        self.agent = agent
+    Args:
+        agent: the speaker to be scored.
+        coherence: judges whether its turns go with what was said before, for its believability; None: nobody does.
+    """
+
+    def __init__(self, agent: str = "agent", coherence: CoherenceReward | None = None) -> None:
+        self.agent, self.coherence = agent, coherence
 
     def __call__(self, transcripts: Sequence[Turns], goals: Sequence[SocialGoal]) -> list[SocialScore]:
         """Return the scores in order.
@@ -235,4 +249,12 @@ class SocialScorer:
         """
         if len(transcripts) != len(goals):
             raise ValueError(f"{len(transcripts)} transcripts and {len(goals)} goals, expected as many of each")
-        return [social_score(turns, goal, self.agent) for turns, goal in zip(transcripts, goals, strict=True)]
+        coherence: Sequence[np.ndarray | None] = [None] * len(transcripts)
+        if self.coherence:
+            for turns in transcripts:
+                _check(turns, self.agent)
+            coherence = self.coherence.score_turns(transcripts, self.agent)
+        return [
+            social_score(turns, goal, self.agent, of)
+            for turns, goal, of in zip(transcripts, goals, coherence, strict=True)
+        ]

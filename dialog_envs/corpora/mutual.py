@@ -80,10 +80,10 @@ def _record(path: Path, text: str) -> tuple[str, list[str], int]:
     """Return the article, the options and the index of the right one."""
     record = parse_json(path, text, dict)
     options = strings(record, "options", path, 1)
-    answer = "ABCD".find(member(record, "answers", str, path, 1))
-    if not 0 <= answer < len(options):
-        raise CorpusError(path, 1, f"'answers' to be the letter of one of {len(options)} options")
-    return member(record, "article", str, path, 1), options, answer
+    letters, answer = "ABCD"[: len(options)], member(record, "answers", str, path, 1)
+    if len(answer) != 1 or answer not in letters:
+        raise CorpusError(path, 1, f"'answers' to be one of the letters {letters}, found {answer!r}")
+    return member(record, "article", str, path, 1), options, letters.index(answer)
 
 
 def _said(path: Path, text: str) -> Iterator[tuple[str, str]]:

@@ -6,5 +6,6 @@ VERBS = {  # verb -> what it does; each is a module of this package with a `Conf
     "probe": "the nine tasks with a small classifier on the frozen encoder",
     "finetune": "the nine tasks with encoder and classifier trained",
     "gaussian": "the bounds against mutual information that is known, and each one's bias",
+    "ship": "make a pretrained encoder the shipped one, with its card",
     "page": "confusion matrix of E-Intent and retrieved responses, as one HTML file",
 }

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.dmi import pretrain
+from experiments.dmi.rendering import render
 from experiments.plots import plot_curves
 from experiments.run_folder import ResultRow, open_run, write_results
 from reward_models.dmi.bounds import BOUNDS
@@ -20,7 +20,7 @@ from reward_models.dmi.bounds import BOUNDS
 class Config:
     """Pretrain once with each bound, and with an initialised encoder if one is given, all else being equal.
 
-    `infonce_s` against `infonce` is symmetric against not. What was done already is not done again.
+    `infonce_s` against `infonce` is symmetric against not. Variants that are finished are not trained again.
     """
 
     out: Path = Path("runs/dmi_ablate")
@@ -42,9 +42,7 @@ def run(config: Config) -> Path:
         variants[name] = dataclasses.replace(config.pretrain, start=config.start)
     rows, curves = [], {}
     for name, variant in variants.items():
-        folder = out / name.replace(", from ", "_from_")
-        if not (folder / "results.json").exists():
-            pretrain.run(dataclasses.replace(variant, out=folder))
+        folder = pretrain.run(dataclasses.replace(variant, out=out / name.replace(", from ", "_from_")))
         found = [ResultRow(**row) for row in json.loads((folder / "results.json").read_text())]
         rows += [dataclasses.replace(row, system=name) for row in found if row.system == "dmi"]
         points = json.loads((folder / "training.json").read_text())["history"]["valid"]
@@ -60,8 +58,4 @@ def write_table(path: Path, config: Config, rows: list[ResultRow]) -> None:
     """Write a line for each variant, a column for each measure."""
     metrics = list(dict.fromkeys(row.metric for row in rows if row.metric != "parameters"))
     systems = {row.system: {r.metric: r for r in rows if r.system == row.system} for row in rows}
-    environment = Environment(
-        loader=PackageLoader("experiments"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template("dmi_ablation.md")
-    path.write_text(template.render(config=config.pretrain, metrics=metrics, systems=systems))
+    path.write_text(render("dmi_ablation.md", config=config.pretrain, metrics=metrics, systems=systems))

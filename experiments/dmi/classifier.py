@@ -88,18 +88,11 @@ def finetune(
 
 
 def features(encoder: DialogueEncoder, examples: Examples) -> Tensor:
-    """Return the frozen encoder's vectors: the context's `(N, H)`, or context's and response's `(N, 2 H)`.
-
-    Texts that occur more than once are encoded once.
-    """
-    contexts = [tuple(context) for context in examples.contexts]
-    known = {context: place for place, context in enumerate(dict.fromkeys(contexts))}
-    encoded = encoder.encode_contexts(list(known))[torch.tensor([known[context] for context in contexts])]
+    """Return the frozen encoder's vectors: the context's `(N, H)`, or context's and response's `(N, 2 H)`."""
+    contexts = encoder.encode_contexts(examples.contexts)
     if examples.responses is None:
-        return encoded
-    known = {text: place for place, text in enumerate(dict.fromkeys(examples.responses))}
-    places = torch.tensor([known[text] for text in examples.responses])
-    return torch.cat([encoded, encoder.encode_responses(list(known))[places]], 1)
+        return contexts
+    return torch.cat([contexts, encoder.encode_responses(examples.responses)], 1)
 
 
 def make_head(inputs: int, classes: int) -> nn.Sequential:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from experiments.run_folder import ResultRow
 from experiments.statistics import grouped_ci95, mean_ci95
 from reward_models.dmi.bounds import BOUNDS
 from reward_models.dmi.encoder import DialogueEncoder
+from reward_models.dmi.reward import CoherenceReward
 
 SIZE = 256  # pairs of a batch that mutual information is measured on, as in every number that is reported
 CANDIDATES = 10
@@ -39,13 +40,13 @@ class Vectors:
 
 
 def encode_pairs(encoder: DialogueEncoder, pairs: Sequence[Pair]) -> Vectors:
-    """Encode pairs; equal responses are encoded once."""
-    texts, number = np.unique([pair.response for pair in pairs], return_inverse=True)
+    """Encode pairs."""
+    responses = [pair.response for pair in pairs]
     return Vectors(
         encoder.encode_contexts([pair.context for pair in pairs]),
-        encoder.encode_responses(texts.tolist())[torch.from_numpy(number)],
+        encoder.encode_responses(responses),
         np.array([pair.dialogue for pair in pairs]),
-        number,
+        np.unique(responses, return_inverse=True)[1],
     )
 
 
@@ -82,31 +83,24 @@ def ranks(
     return (false > true).sum(1) + 0.5 * (false == true).sum(1)
 
 
-@torch.no_grad()
 def preferred(
-    encoder: DialogueEncoder, sets: Sequence[ResponseSet], kind: str, chunk: int = 256
+    score: Callable[[Sequence[Sequence[str]], Sequence[str]], np.ndarray], sets: Sequence[ResponseSet], kind: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how often a positive response scores above one of `kind`, in each context that has both, and the contexts.
 
     Args:
-        encoder: the encoder.
+        score: contexts and as many responses -> one number each.
         sets: contexts with their responses.
         kind: "adversarial" or "random".
-        chunk: contexts that are encoded at a time.
     """
     chosen = [i for i, responses in enumerate(sets) if responses.positive and getattr(responses, kind)]
+    texts = [(*sets[i].positive, *getattr(sets[i], kind)) for i in chosen]
+    contexts = [sets[i].context for i, of_one in zip(chosen, texts, strict=True) for _ in of_one]
+    values = iter(score(contexts, [text for of_one in texts for text in of_one]))
     shares = []
-    for begin in range(0, len(chosen), chunk):
-        group = [sets[i] for i in chosen[begin : begin + chunk]]
-        contexts = encoder.encode_contexts([responses.context for responses in group])
-        texts = [text for responses in group for text in (*responses.positive, *getattr(responses, kind))]
-        vectors = iter(encoder.encode_responses(texts))
-        for context, responses in zip(contexts, group, strict=True):
-            positive = torch.stack([next(vectors) for _ in responses.positive])
-            negative = torch.stack([next(vectors) for _ in getattr(responses, kind)])
-            better, worse = (encoder.similarity(context[None], v)[0] for v in (positive, negative))
-            above = (better[:, None] > worse[None]).float() + 0.5 * (better[:, None] == worse[None]).float()
-            shares.append(float(above.mean()))
+    for i, of_one in zip(chosen, texts, strict=True):
+        better, worse = np.split(np.array([next(values) for _ in of_one]), [len(sets[i].positive)])
+        shares.append(((better[:, None] > worse) + 0.5 * (better[:, None] == worse)).mean())
     return np.array(shares), np.array(chosen)
 
 
@@ -137,10 +131,34 @@ def evaluate(
     measures = {f"r@1_of_{CANDIDATES}": rank == 0, f"mrr_of_{CANDIDATES}": 1 / (1 + rank), "true_above_random": above}
     for name, values in measures.items():
         rows.append(ResultRow(system, name, *grouped_ci95(values, vectors.dialogues), len(rank), 1))
-    for kind in ("adversarial", "random") if sets else ():
-        values, contexts = preferred(encoder, sets, kind)
-        rows.append(ResultRow(system, f"dd++_true_above_{kind}", *grouped_ci95(values, contexts), len(values), 1))
+    return rows + _preferences(lambda *pairs: _pair_scores(encoder, *pairs), sets, system)
+
+
+def evaluate_reward(reward: CoherenceReward, sets: Sequence[ResponseSet]) -> list[ResultRow]:
+    """Return what the calibration measured on contexts held out from it, and preferences in DailyDialog++."""
+    of = reward.calibration
+    measures = {
+        "true_above_random": of.accuracy,
+        "brier": of.reliability.brier,
+        "calibration_error": of.reliability.calibration_error,
+    }
+    rows = [ResultRow("coherence", name, value, None, of.pairs, 1) for name, value in measures.items()]
+    return rows + _preferences(reward.score_batch, sets, "coherence")
+
+
+def _preferences(score: Callable[..., np.ndarray], sets: Sequence[ResponseSet], system: str) -> list[ResultRow]:
+    rows = []
+    for kind in ("adversarial", "random"):
+        values, contexts = preferred(score, sets, kind)
+        if len(values):
+            rows.append(ResultRow(system, f"dd++_true_above_{kind}", *grouped_ci95(values, contexts), len(values), 1))
     return rows
+
+
+@torch.no_grad()
+def _pair_scores(encoder: DialogueEncoder, contexts: Sequence[Sequence[str]], responses: Sequence[str]) -> np.ndarray:
+    vectors = encoder.encode_contexts(contexts), encoder.encode_responses(responses)
+    return encoder.pair_similarity(*vectors).cpu().numpy()
 
 
 def _scores(encoder: DialogueEncoder, vectors: Vectors, columns: np.ndarray) -> np.ndarray:

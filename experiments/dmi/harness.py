@@ -7,21 +7,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from transformers import AutoModel
 
 from dialog_envs import corpora
 from experiments.dmi import tasks
 from experiments.dmi.classifier import Outcome
+from experiments.dmi.rendering import render
 from experiments.dmi.tasks import TaskData
 from experiments.run_folder import ResultRow, model_files, open_run, write_json, write_results
 from experiments.statistics import crossed_ci95
-from reward_models.dmi.encoder import DialogueEncoder
-from reward_models.dmi.reward import POCKET
+from reward_models.dmi.encoder import DialogueEncoder, encoder_source
 
 SCRATCH = "scratch"
 DMI, START, GAIN = "dmi", "start", "gain"
@@ -46,7 +44,7 @@ class Shared:
     data: Path | None = None
     """Folder of the official files (default: `DIALOG_ENVS_DATA`, else `../shared/data`)."""
     paper: Path | None = None
-    """JSON file `{task: {metric: value}}` of numbers to set beside ours, e.g. the paper's tables."""
+    """JSON file `{row: {task: {metric: value}}}` of the paper's rows, each to stand as a column beside ours."""
     seeds: int = 3
     """Classifiers a task."""
     train_examples: int | None = None
@@ -67,9 +65,9 @@ def run_tasks(config: Shared, verb: str, train: Train) -> Path:
     if root is None:
         raise FileNotFoundError("no data folder: give --data DIR or set DIALOG_ENVS_DATA")
     paper = json.loads(config.paper.read_text()) if config.paper else {}
-    folder = str(POCKET) if config.encoder == "pocket" else config.encoder
+    folder = str(encoder_source(config.encoder))
     out = open_run(config.out, verb, config, model_files(folder))
-    encoders = {DMI: DialogueEncoder.from_pretrained(folder)}
+    encoders = {DMI: DialogueEncoder.from_pretrained(config.encoder)}
     if config.compare:
         encoders[START] = untrained(encoders[DMI], folder, config.start)
     rows, notes, predictions = [], {}, {}
@@ -136,9 +134,13 @@ def differences(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> list[Outc
 
 
 def write_table(
-    path: Path, verb: str, rows: Sequence[ResultRow], notes: Mapping[str, str], paper: Mapping[str, Mapping[str, Any]]
+    path: Path,
+    verb: str,
+    rows: Sequence[ResultRow],
+    notes: Mapping[str, str],
+    paper: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> None:
-    """Write the table as Markdown: a line for each task and metric, ours, without DMI, the gain, the paper's."""
+    """Write the table as Markdown: a line for each task and metric, ours, without DMI, the gain, the paper's rows."""
     systems = [system for system in (DMI, START, GAIN) if any(row.system == system for row in rows)]
     cells = {(row.system, row.metric): row for row in rows}
     lines = [
@@ -146,18 +148,14 @@ def write_table(
             "task": task,
             "metric": metric,
             "cells": [cells[system, f"{task}/{metric}"] for system in systems],
-            "paper": paper.get(task, {}).get(metric),
+            "paper": [row.get(task, {}).get(metric, "") for row in paper.values()],
         }
         for task in notes
         for metric in dict.fromkeys(
             row.metric.removeprefix(f"{task}/") for row in rows if row.metric.rpartition("/")[0] == task
         )
     ]
-    environment = Environment(
-        loader=PackageLoader("experiments"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template("dmi_table.md")
-    path.write_text(template.render(verb=verb, systems=systems, lines=lines, notes=notes, paper=bool(paper)))
+    path.write_text(render("dmi_table.md", verb=verb, systems=systems, lines=lines, notes=notes, paper=list(paper)))
 
 
 def _fewer(task: TaskData, count: int | None) -> TaskData:

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from sklearn.metrics import confusion_matrix
 
 from dialog_envs import corpora
 from experiments.dmi import pairs, probe
 from experiments.dmi.evaluation import SIZE, encode_pairs, information_bits
 from experiments.dmi.pairs import Pair
+from experiments.dmi.rendering import render
 from experiments.plots import plot_confusion
 from experiments.run_folder import model_files, open_run
 from experiments.statistics import mean_ci95
 from reward_models.dmi.bounds import ceiling
-from reward_models.dmi.encoder import DialogueEncoder
+from reward_models.dmi.encoder import encoder_source
 from reward_models.dmi.retrieval import Hit, ResponsePool
-from reward_models.dmi.reward import POCKET, CoherenceReward
+from reward_models.dmi.reward import CoherenceReward
 
 TASK = "e-intent"
 
@@ -75,37 +75,33 @@ def run(config: Config) -> Path:
     root = config.data or corpora.default_root()
     if root is None:
         raise FileNotFoundError("no data folder: give --data DIR or set DIALOG_ENVS_DATA")
-    folder = str(POCKET) if config.encoder == "pocket" else config.encoder
-    out = open_run(config.out, "dmi page", config, model_files(folder))
+    folder = encoder_source(config.encoder)
+    out = open_run(config.out, "dmi page", config, model_files(str(folder)))
     reward = CoherenceReward.from_pretrained(folder)
-    encoder = DialogueEncoder.from_pretrained(folder)
     valid = pairs.validation_pairs(root)
     order = np.random.default_rng(config.seed).permutation(len(valid))
     valid = [valid[i] for i in order[: config.pool]]
-    examples = retrieve(encoder, reward, valid, config)
+    pool = ResponsePool(reward.encoder, list(dict.fromkeys(pair.response for pair in valid)))
+    examples = retrieve(reward, pool, valid, config)
     confusion = _confusion(config, root, out)
-    facts = {"encoder": config.encoder, "pool": f"{len({pair.response for pair in valid})} responses"}
+    facts = {"encoder": config.encoder, "pool": f"{len(pool.responses)} responses"}
     if len(valid) >= SIZE:
-        bits, half = mean_ci95(information_bits(encoder, encode_pairs(encoder, valid), np.random.default_rng(0)))
+        vectors = encode_pairs(reward.encoder, valid)
+        bits, half = mean_ci95(information_bits(reward.encoder, vectors, np.random.default_rng(0)))
         top = ceiling(SIZE) / np.log(2)
         facts[f"MI on DailyDialog validation, N = {SIZE}"] = f"{bits:.2f} ± {half:.2f} of at most {top:.0f} bits"
-    environment = Environment(
-        loader=PackageLoader("experiments"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    html = environment.get_template("dmi_page.html").render(confusion=confusion, examples=examples, facts=facts)
+    html = render("dmi_page.html", confusion=confusion, examples=examples, facts=facts)
     temporary = out / "page.html.tmp"
     temporary.write_text(html, encoding="utf-8")
     os.replace(temporary, out / "page.html")
     return out
 
 
-def retrieve(encoder: DialogueEncoder, reward: CoherenceReward, valid: Sequence[Pair], config: Config) -> list[Example]:
-    """Retrieve responses for the first contexts of one dialogue each, from all different responses."""
+def retrieve(reward: CoherenceReward, pool: ResponsePool, valid: Sequence[Pair], config: Config) -> list[Example]:
+    """Retrieve responses for the first contexts, of one dialogue each."""
     firsts = {pair.dialogue: pair for pair in reversed(valid)}
     chosen = [pair for pair in valid if firsts[pair.dialogue] is pair][: config.contexts]
-    pool = ResponsePool(encoder, list(dict.fromkeys(pair.response for pair in valid)))
-    ranked = pool.search_batch([pair.context for pair in chosen], len(dict.fromkeys(p.response for p in valid)))
+    ranked = pool.search_batch([pair.context for pair in chosen], len(pool.responses))
     return [_example(reward, pair, hits, config.responses) for pair, hits in zip(chosen, ranked, strict=True)]
 
 

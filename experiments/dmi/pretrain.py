@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -19,12 +18,14 @@ from transformers import AutoTokenizer
 
 from agents.checkpoint import load_tree, save_tree
 from dialog_envs import corpora
+from dialog_envs.corpora.dailydialogpp import ResponseSet
 from dialog_envs.dialogue import Dialogue
 from experiments.dmi import evaluation, pairs
 from experiments.dmi.evaluation import SIZE
 from experiments.dmi.pairs import Pair, PairStream
-from experiments.plots import plot_curves
+from experiments.plots import plot_curves, plot_stated
 from experiments.run_folder import ResultRow, open_run, write_json, write_results
+from reward_models.calibration import Reliability
 from reward_models.dmi.bounds import BOUNDS, ceiling
 from reward_models.dmi.encoder import DialogueEncoder, EncoderConfig
 from reward_models.dmi.reward import CoherenceReward, fit_calibration
@@ -32,29 +33,31 @@ from reward_models.dmi.tokens import PairTokenizer, train_tokenizer
 from reward_models.dmi.training import make_optimizer, make_schedule, train_step
 
 LEARNING_RATE = {"scratch": 1e-3, "pretrained": 5e-5}
-PARTS = ("train", "valid", "ceiling")
-CHART = {"mutual information (bits)": {"train, valid, ceiling": ["Multiline", [f"mi_bits/{part}" for part in PARTS]]}}
+CHANGEABLE = ("out", "data", "threads")  # what a run that goes on may have otherwise than when it began
+PARTS = ("train", "train_ceiling", "valid", "valid_ceiling")
+CHART = {"mutual information (bits)": {"under log N": ["Multiline", [f"mi_bits/{part}" for part in PARTS]]}}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Train the encoder on a bound; a run that was stopped goes on from its last checkpoint. Runs under `torchrun`."""
+    """Train the encoder on a bound; a run that was stopped goes on from its last checkpoint. Runs under `torchrun`.
+
+    A finished run is left as it is.
+    """
 
     out: Path = Path("runs/dmi")
     """Run folder; the best encoder is written to `<out>/model`, the untrained one to `<out>/start`."""
     start: str | None = None
-    """An encoder to start from, by Hugging Face name or folder; without it, one from scratch."""
+    """An encoder to start from, by Hugging Face name or folder, or `pocket`; without it, one from scratch."""
     bound: str = "infonce_s"
     """The bound that is maximised: infonce, infonce_s (both directions), mine, jsd or smile."""
     data: Path | None = None
     """Folder of the official corpus files (default: `DIALOG_ENVS_DATA`, else `../shared/data`)."""
     seed: int = 0
     """Seed of weights and data order."""
-    encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(hidden_size=256, layers=3, heads=4, intermediate_size=1024)
-    )
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """Size of an encoder from scratch."""
-    steps: int = 1500
+    steps: int = 3000
     """Optimiser steps."""
     batch: int = 256
     """Pairs a step over all processes, N: the bound can say log N at most."""
@@ -63,9 +66,9 @@ class Config:
     cached: bool = False
     """Gradient caching: encode every chunk twice instead of keeping what its gradient needs. The same gradient and a
     third more time, but memory for one chunk only: for batches of a thousand pairs."""
-    short_share: float = 0.8
+    short_share: float = 0.9
     """Share of the steps, the first ones, that see only the end of long contexts, as BERT's pretraining does."""
-    short_length: int = 96
+    short_length: int = 64
     """Tokens of a context in those steps; in the others, and ever after, up to `encoder.max_length`."""
     learning_rate: float | None = None
     """Peak rate (default: 1e-3 from scratch, else the paper's 5e-5)."""
@@ -89,7 +92,7 @@ def run(config: Config) -> Path:
     """Train, or go on training, evaluate the best encoder and calibrate it; return the run folder.
 
     Raises:
-        ValueError: the bound is unknown, or the batch does not split over the processes.
+        ValueError: the bound is unknown, the batch does not split over the processes, or the run was begun otherwise.
         FileNotFoundError: there is no data folder, or an official file is missing in it.
     """
     if config.bound not in BOUNDS:
@@ -102,7 +105,9 @@ def run(config: Config) -> Path:
     if root is None:
         raise FileNotFoundError("no corpus folder: give --data DIR or set DIALOG_ENVS_DATA")
     if rank == 0:
-        open_run(config.out, "dmi pretrain", config, pairs.training_files(root))
+        open_run(config.out, "dmi pretrain", config, pairs.training_files(root), CHANGEABLE)
+    if (config.out / "results.json").exists():
+        return config.out
     dialogues, removed = pairs.read_training(root)
     encoder = _start(config, dialogues, rank)
     sets = {name: pairs.tokenize(group, encoder.tokens) for name, group in dialogues.items()}
@@ -118,12 +123,6 @@ def run(config: Config) -> Path:
     return config.out
 
 
-def learning_rate(config: Config) -> float:
-    """Return the peak rate."""
-    kind = "pretrained" if config.start else "scratch"
-    return LEARNING_RATE[kind] if config.learning_rate is None else config.learning_rate
-
-
 def _join_processes() -> tuple[int, int]:
     """Return rank and number of processes; join them where `torchrun` started several."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -133,20 +132,11 @@ def _join_processes() -> tuple[int, int]:
 
 
 def _start(config: Config, dialogues: dict[str, list[Dialogue]], rank: int) -> DialogueEncoder:
-    """Return the untrained encoder, the same in every process, and keep it in `<out>/start`.
-
-    Raises:
-        ValueError: the run folder holds a run that began otherwise.
-    """
-    settings = {"start": config.start, "seed": config.seed}
-    settings |= {} if config.start else {"encoder": dataclasses.asdict(config.encoder)}
-    note, words = config.out / "start.json", config.out / "tokenizer"
-    if rank == 0:
-        if note.exists() and json.loads(note.read_text()) != settings:
-            raise ValueError(f"{config.out} holds a run that began with {note.read_text().strip()}, not {settings}")
-        if not config.start and not (words / "tokenizer.json").exists():
-            texts = (turn.text for group in dialogues.values() for dialogue in group for turn in dialogue.turns)
-            train_tokenizer(texts, config.encoder.vocab_size).save_pretrained(words)
+    """Return the untrained encoder, the same in every process, and keep it in `<out>/start`."""
+    words = config.out / "tokenizer"
+    if rank == 0 and not config.start and not (words / "tokenizer.json").exists():
+        texts = (turn.text for group in dialogues.values() for dialogue in group for turn in dialogue.turns)
+        train_tokenizer(texts, config.encoder.vocab_size).save_pretrained(words)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     torch.manual_seed(config.seed)
@@ -154,9 +144,8 @@ def _start(config: Config, dialogues: dict[str, list[Dialogue]], rank: int) -> D
         encoder = DialogueEncoder.from_pretrained(config.start, config.encoder.max_length)
     else:
         encoder = DialogueEncoder.from_scratch(config.encoder, AutoTokenizer.from_pretrained(words))
-    if rank == 0 and not note.exists():
+    if rank == 0 and not (config.out / "start").exists():
         encoder.save_pretrained(config.out / "start")
-        write_json(note, settings)
     return encoder
 
 
@@ -164,7 +153,8 @@ def _train(
     config: Config, encoder: DialogueEncoder, stream: PairStream, valid: list[Pair], rank: int, world: int
 ) -> dict[str, list[list[float]]]:
     """Train from the last checkpoint on; return [step, bits] of training and validation."""
-    optimizer = make_optimizer(encoder, learning_rate(config), config.pretrained_factor)
+    rate = config.learning_rate or LEARNING_RATE["pretrained" if config.start else "scratch"]
+    optimizer = make_optimizer(encoder, rate, config.pretrained_factor)
     schedule = make_schedule(optimizer, min(config.warmup, config.steps // 10), config.steps)
     short = PairTokenizer(encoder.tokens.tokenizer, min(config.short_length, encoder.tokens.max_length))
     full_from = round(config.short_share * config.steps)
@@ -177,7 +167,7 @@ def _train(
         schedule.load_state_dict(saved["schedule"])
         stream.positions = saved["positions"]
         progress = saved["progress"]
-    writer = SummaryWriter(config.out / "tensorboard", purge_step=progress["step"]) if rank == 0 else None
+    writer = SummaryWriter(config.out / "tensorboard", purge_step=progress["step"] + 1) if rank == 0 else None
     if writer:
         writer.add_custom_scalars(CHART)
     bar = tqdm(total=config.steps, initial=progress["step"], desc="dmi pretrain", unit="step", disable=rank > 0)
@@ -232,38 +222,50 @@ def _validate(config: Config, encoder: DialogueEncoder, valid: list[Pair], progr
 
 
 def _write_curves(writer: SummaryWriter, config: Config, progress: dict[str, Any], rate: float) -> None:
-    """Write the curves; the ceiling is that of the validation, of batches as large as every reported number's."""
-    step = progress["step"]
-    values = (progress["train"][-1][1], progress["valid"][-1][1], ceiling(SIZE) / math.log(2))
+    """Write the curves, each with its ceiling log N: the batch's, and that of the validation's batches."""
+    values = (progress["train"][-1][1], _ceiling(config.batch), progress["valid"][-1][1], _ceiling(SIZE))
     for part, value in zip(PARTS, values, strict=True):
-        writer.add_scalar(f"mi_bits/{part}", value, step)
-    writer.add_scalar("mi_bits/train_ceiling", ceiling(config.batch) / math.log(2), step)
-    writer.add_scalar("train/learning_rate", rate, step)
+        writer.add_scalar(f"mi_bits/{part}", value, progress["step"])
+    writer.add_scalar("train/learning_rate", rate, progress["step"])
+
+
+def _ceiling(size: int) -> float:
+    return ceiling(size) / math.log(2)
 
 
 def _finish(
-    config: Config, valid: list[Pair], sets: list[Any], history: dict[str, list[list[float]]], facts: list[ResultRow]
+    config: Config,
+    valid: list[Pair],
+    sets: list[ResponseSet],
+    history: dict[str, list[list[float]]],
+    facts: list[ResultRow],
 ) -> None:
-    """Measure the best encoder and the untrained one on all validation pairs, draw the curve, calibrate the reward."""
+    """Measure the best encoder and the untrained one on all validation pairs, calibrate the reward, draw both."""
     rows = facts
-    for system, folder in (("dmi", "model"), ("start", "start")):
+    for system, folder in (("start", "start"), ("dmi", "model")):
         encoder = DialogueEncoder.from_pretrained(config.out / folder)
         rows += evaluation.evaluate(encoder, valid, sets, system, config.bound)
-    encoder = DialogueEncoder.from_pretrained(config.out / "model")
     rows.append(ResultRow("dmi", "parameters", sum(p.numel() for p in encoder.parameters()), None, 1, 1))
-    calibration = fit_calibration(
-        encoder, [(pair.context, pair.response) for pair in valid], np.random.default_rng(config.seed)
-    )
-    CoherenceReward(encoder, calibration).save_pretrained(config.out / "model")
+    known = [(pair.context, pair.response) for pair in valid]
+    reward = CoherenceReward(encoder, fit_calibration(encoder, known, np.random.default_rng(config.seed)))
+    reward.save_pretrained(config.out / "model")
+    rows += evaluation.evaluate_reward(reward, sets)
     write_json(config.out / "training.json", {"config": dataclasses.asdict(config), "history": history})
+    curves = {name: (np.array(points)[:, 0], np.array(points)[:, 1][None]) for name, points in history.items()}
+    ceilings = {f"ceiling, log2 {size}": (_ceiling(size), None) for size in (config.batch, SIZE)}
+    plot_curves(config.out / "curve.png", curves, "step", f"{config.bound}, bits", ceilings)
+    plot_reliability(config.out / "reliability.png", reward.calibration.reliability)
     write_results(config.out, rows)
-    curves = {
-        name: (np.array(points)[:, 0], np.array(points)[:, 1][None]) for name, points in history.items() if points
-    }
-    baselines = {f"ceiling, log2 {SIZE}": (ceiling(SIZE) / math.log(2), None)}
-    plot_curves(config.out / "curve.png", curves, "step", f"{config.bound}, bits", baselines)
     for row in rows:
-        print(f"{row.system:<6} {row.metric:<28} {row.value:10.3f}" + ("" if not row.ci95 else f" +- {row.ci95:.3f}"))
+        print(f"{row.system:<9} {row.metric:<28} {row.value:10.3f}" + ("" if not row.ci95 else f" +- {row.ci95:.3f}"))
+
+
+def plot_reliability(path: Path, found: Reliability) -> None:
+    """Plot how often a response was the true one over the coherence that it was given."""
+    predicted, observed, count = np.array([found.predicted, found.observed, found.count])
+    halves = 1.96 * np.sqrt(observed * (1 - observed) / count)
+    points = {"true and random responses, held out from the fit": list(zip(predicted, observed, halves, strict=True))}
+    plot_stated(path, points, "Coherence: is the response the true one?")
 
 
 def _sample(valid: list[Pair], config: Config) -> list[Pair]:

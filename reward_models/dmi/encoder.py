@@ -18,8 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from reward_models.dmi.first_token import first_token
 from reward_models.dmi.tokens import PairTokenizer
 
+POCKET = Path(__file__).parent / "pocket"
+"""Where the encoder that is shipped lies: float16, at most 12 MiB with its tokenizer and calibration."""
 SETTINGS, BILINEAR = "dmi.json", "bilinear.safetensors"
 
 
@@ -29,18 +32,19 @@ class EncoderConfig:
 
     vocab_size: int = 8192
     """Subwords of its tokenizer, at most."""
-    hidden_size: int = 192
+    hidden_size: int = 256
     """Width H of the model and of the vectors."""
-    layers: int = 4
+    layers: int = 2
     """Number of layers."""
     heads: int = 4
     """Number of attention heads."""
-    intermediate_size: int = 512
+    intermediate_size: int = 1024
     """Width of the feed-forward layers."""
     max_length: int = 300
     """Longest context or response in tokens."""
-    dropout: float = 0.1
-    """Dropout of hidden states (attention's weights have none: it would cost the fast kernel)."""
+    dropout: float = 0.0
+    """Dropout of hidden states: none for a few times through the data, where it slows the beginning down (attention's
+    weights have none at all: it would cost the fast kernel)."""
 
 
 class DialogueEncoder(nn.Module):
@@ -102,6 +106,7 @@ class DialogueEncoder(nn.Module):
 
         Args:
             name_or_folder: the former's folder keeps its `max_length` and W; the latter gets a new W and `[EOU]`.
+                `pocket` is the encoder that is shipped.
             max_length: longest context or response in tokens; less where the model takes no more.
 
         Raises:
@@ -109,9 +114,10 @@ class DialogueEncoder(nn.Module):
             ValueError: the model is no encoder (see `PairTokenizer`, and its first token must see the others), or W
                 does not fit it.
         """
+        name_or_folder = encoder_source(name_or_folder)
         folder = Path(name_or_folder)
         if not folder.is_dir() and (isinstance(name_or_folder, Path) or folder.is_absolute()):
-            raise FileNotFoundError(f"no encoder at {folder}")
+            raise FileNotFoundError(f"no encoder at {folder}: `python -m experiments dmi pretrain` makes one")
         tokenizer = AutoTokenizer.from_pretrained(name_or_folder)
         model = _load_model(name_or_folder)
         if (folder / BILINEAR).is_file():
@@ -149,13 +155,19 @@ class DialogueEncoder(nn.Module):
         """
         longest = int(mask.sum(1).max())
         ids, mask = ids[:, :longest].to(self.device), mask[:, :longest].to(self.device)
-        return self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state[:, 0].float()
+        return first_token(self.model, ids, mask).float()
 
     def similarity(self, contexts: Tensor, responses: Tensor) -> Tensor:
         """Return f(c, r) = e_c^T W e_r, `(N, M)`, float32, of vectors `(N, H)` and `(M, H)`, with gradient."""
         contexts, responses = (vectors.to(self.device, torch.float32) for vectors in (contexts, responses))
         with torch.autocast(self.device.type, enabled=False):
             return contexts @ self.bilinear @ responses.T
+
+    def pair_similarity(self, contexts: Tensor, responses: Tensor) -> Tensor:
+        """Return f of each context with its own response, `(N,)`, float32, of vectors `(N, H)` each, with gradient."""
+        contexts, responses = (vectors.to(self.device, torch.float32) for vectors in (contexts, responses))
+        with torch.autocast(self.device.type, enabled=False):
+            return ((contexts @ self.bilinear) * responses).sum(1)
 
     def encode_contexts(self, contexts: Sequence[Sequence[str]], batch_size: int = 64) -> Tensor:
         """Return the vectors `(N, H)` of contexts, each a sequence of utterances.
@@ -208,17 +220,24 @@ class DialogueEncoder(nn.Module):
 
     @torch.no_grad()
     def _encode_rows(self, rows: Sequence[Sequence[int]], batch_size: int) -> Tensor:
-        vectors = torch.zeros(len(rows), self.hidden_size)
-        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
+        """Return the vectors of rows of ids; equal rows are encoded once, rows of like length together."""
+        different = sorted(dict.fromkeys(map(tuple, rows)), key=len)
+        vectors = torch.zeros(len(different), self.hidden_size)
         training = self.training
         self.eval()
         try:
-            for begin in range(0, len(order), batch_size):
-                chosen = order[begin : begin + batch_size]
-                vectors[chosen] = self.encode(*self.tokens.pad([rows[number] for number in chosen])).cpu()
+            for begin in range(0, len(different), batch_size):
+                chosen = different[begin : begin + batch_size]
+                vectors[begin : begin + batch_size] = self.encode(*self.tokens.pad(chosen)).cpu()
         finally:
             self.train(training)
-        return vectors
+        place = {row: number for number, row in enumerate(different)}
+        return vectors[[place[tuple(row)] for row in rows]]
+
+
+def encoder_source(name_or_folder: str | Path) -> str | Path:
+    """Return the folder of the shipped encoder for `pocket`, any other name or folder as it is."""
+    return POCKET if name_or_folder == "pocket" else name_or_folder
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from reward_models.dmi.encoder import DialogueEncoder
+from reward_models.calibration import Reliability, reliability
+from reward_models.dmi.encoder import POCKET, DialogueEncoder
 
-POCKET = Path(__file__).parent / "pocket"
 CALIBRATION = "calibration.json"
 NEGATIVES = 8
 """Random responses that each context is calibrated with."""
@@ -38,7 +39,8 @@ class Calibration:
         mean_response: r0, H numbers.
         pairs: pairs that it was fitted on.
         accuracy: how often, on contexts held out from the fit, the true response's probability is above a random one's.
-        brier: mean squared error of the probabilities on those (true and random weigh the same); 0.25 says nothing.
+        reliability: what became of the probabilities of those, true and one random response each; a Brier score of 0.25
+            says nothing.
     """
 
     weights: tuple[float, float, float]
@@ -47,7 +49,7 @@ class Calibration:
     mean_response: tuple[float, ...]
     pairs: int
     accuracy: float
-    brier: float
+    reliability: Reliability
 
     def save(self, folder: str | Path) -> None:
         """Write `calibration.json` to an encoder's folder."""
@@ -66,8 +68,9 @@ class Calibration:
         path = Path(folder) / CALIBRATION
         if not path.is_file():
             raise FileNotFoundError(f"no {path}: `fit_calibration(encoder, pairs, rng).save(folder)` makes it")
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(path.read_text()).items()}
-        return cls(**values)
+        values = json.loads(path.read_text())
+        found = Reliability(**_tuples(values.pop("reliability")))
+        return cls(**_tuples(values), reliability=found)
 
 
 def fit_calibration(
@@ -87,7 +90,7 @@ def fit_calibration(
     if len(pairs) < 10 or len(texts) < 2:
         raise ValueError(f"{len(pairs)} pairs with {len(texts)} different responses, expected 10 and 2 or more")
     contexts = encoder.encode_contexts([context for context, _ in pairs])
-    responses = encoder.encode_responses(texts.tolist())[torch.from_numpy(number)]
+    responses = encoder.encode_responses([response for _, response in pairs])
     means = contexts.mean(0), responses.mean(0)
     columns = np.column_stack([np.arange(len(pairs)), _others(number, rng)])  # (n, 1 + NEGATIVES), the true one first
     repeated = np.repeat(np.arange(len(pairs)), columns.shape[1])
@@ -107,7 +110,7 @@ def fit_calibration(
         mean_response=tuple(means[1].tolist()),
         pairs=len(pairs),
         accuracy=float(above.mean()),
-        brier=float((((1 - found[:, 0]) ** 2).mean() + (found[:, 1:] ** 2).mean()) / 2),
+        reliability=reliability(found[:, :2].ravel(), true.reshape(columns.shape)[:, :2].ravel()),
     )
 
 
@@ -139,10 +142,7 @@ class CoherenceReward:
         Raises:
             FileNotFoundError: there is no such folder, or no calibration in it; the message says what makes it.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no DMI encoder at {folder}: `python -m experiments dmi pretrain` makes one")
-        return cls(DialogueEncoder.from_pretrained(folder), Calibration.load(folder))
+        return cls(DialogueEncoder.from_pretrained(Path(folder)), Calibration.load(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write encoder and calibration to one folder."""
@@ -166,42 +166,30 @@ class CoherenceReward:
             raise ValueError(f"{len(contexts)} contexts and {len(responses)} responses, expected as many of each")
         for number, (context, response) in enumerate(zip(contexts, responses, strict=True)):
             _check(context, response, number)
-        known = list(dict.fromkeys(responses))
-        places = {text: place for place, text in enumerate(known)}
-        vectors = self.encoder.encode_responses(known)[[places[text] for text in responses]]
-        return self._probabilities(self.encoder.encode_contexts(contexts), vectors)
+        vectors = self.encoder.encode_contexts(contexts), self.encoder.encode_responses(responses)
+        inputs = _inputs(self.encoder, *vectors, *self._means)
+        return expit(inputs @ np.array(self.calibration.weights) + self.calibration.intercept)
 
-    def score_turns(self, turns: Sequence[tuple[str, str]], speaker: str) -> np.ndarray:
-        """Return the coherence of each turn of one speaker with all turns before it.
+    def score_turns(self, dialogues: Sequence[Sequence[tuple[str, str]]], speaker: str) -> list[np.ndarray]:
+        """Return, of each dialogue, the coherence of every turn of one speaker with all turns before it.
 
-        Turns without a word, and those before anyone else spoke, have none and are left out.
+        NaN stands for a turn without a word, and for one before which nobody else said anything.
 
         Args:
-            turns: (speaker, text) in order.
+            dialogues: of each, (speaker, text) in order.
             speaker: whose turns are scored.
         """
-        said: list[str] = []
-        heard = False
-        pairs = []
-        for name, text in turns:
-            if name == speaker and heard and text.strip():
-                pairs.append((tuple(said), text))
-            heard = heard or (name != speaker and bool(text.strip()))
-            if text.strip():
-                said.append(text)
-        return self.score_batch([context for context, _ in pairs], [response for _, response in pairs])
-
-    def _probabilities(self, contexts: Tensor, responses: Tensor) -> np.ndarray:
-        inputs = _inputs(self.encoder, contexts, responses, *self._means)
-        return expit(inputs @ np.array(self.calibration.weights) + self.calibration.intercept)
+        pairs = [_answers(turns, speaker) for turns in dialogues]
+        asked = [pair for of_one in pairs for pair in of_one if pair]
+        scores = iter(self.score_batch([context for context, _ in asked], [response for _, response in asked]))
+        return [np.array([next(scores) if pair else np.nan for pair in of_one]) for of_one in pairs]
 
 
 @torch.no_grad()
 def _inputs(encoder: DialogueEncoder, contexts: Tensor, responses: Tensor, c0: Tensor, r0: Tensor) -> np.ndarray:
     """Return f(c, r), f(c, r0) and f(c0, r), `(N, 3)`, of N pairs of vectors `(N, H)`."""
-    weight = encoder.bilinear.detach().cpu()
-    own = ((contexts @ weight) * responses).sum(1)
-    return torch.stack([own, contexts @ weight @ r0, responses @ weight.T @ c0], 1).double().numpy()
+    sides = [(contexts, responses), (contexts, r0.expand_as(contexts)), (c0.expand_as(responses), responses)]
+    return torch.stack([encoder.pair_similarity(*side).cpu() for side in sides], 1).double().numpy()
 
 
 def _others(number: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -210,6 +198,23 @@ def _others(number: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     while (same := number[drawn] == number[:, None]).any():
         drawn[same] = rng.integers(len(number), size=int(same.sum()))
     return drawn
+
+
+def _answers(turns: Sequence[tuple[str, str]], speaker: str) -> list[tuple[tuple[str, ...], str] | None]:
+    """Return each turn of a speaker with what was said before it, None where it or the others' part has no word."""
+    found, said, heard = [], [], False
+    for name, text in turns:
+        if name == speaker:
+            found.append((tuple(said), text) if heard and text.strip() else None)
+        elif text.strip():
+            heard = True
+        if text.strip():
+            said.append(text)
+    return found
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _check(context: Sequence[str], response: str, number: int) -> None:

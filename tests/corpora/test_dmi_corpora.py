@@ -93,9 +93,10 @@ def test_mutual_choices_of_the_releases_folder(tmp_path: Path) -> None:
     options = ("no.", "it's noon.", "sorry, could you repeat?", "hm")
     assert list(mutual.read_choices(tmp_path, "valid")) == [Choice(("hello!", "what time is it?"), options, 1)]
     assert next(iter(mutual.read_choices(tmp_path, "train"))).answer == 2
-    (tmp_path / "dev/dev_2.txt").write_text(record("E"))
-    with pytest.raises(CorpusError, match=r"dev_2.txt, line 1: expected 'answers'"):
-        list(mutual.read_choices(tmp_path, "valid"))
+    for wrong in ("E", "", "AB", "b"):
+        (tmp_path / "dev/dev_2.txt").write_text(record(wrong))
+        with pytest.raises(CorpusError, match=rf"dev_2.txt, line 1: expected 'answers' .* ABCD, found '{wrong}'"):
+            list(mutual.read_choices(tmp_path, "valid"))
 
 
 def test_mutual_choices_that_are_not_there(tmp_path: Path) -> None:

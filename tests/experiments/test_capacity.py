@@ -1,9 +1,13 @@
 """The steering meter: it finds what is there, and the control finds nothing."""
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from experiments import capacity
 from experiments.capacity import reply_bits, reward_variance
 
 WORDS = [f"word{i}" for i in range(40)]
@@ -33,6 +37,19 @@ def test_bits_of_actions_that_speak_apart_and_alike(classifier):
 def test_the_permutation_control_gives_about_zero(classifier):
     bits, _, _ = reply_bits(replies(np.random.default_rng(1), 8, 64, 0.2), classifier, permute=True)
     assert bits < 0.05
+
+
+def test_the_bits_are_the_projects_one_bound_on_replies_that_were_held_out(monkeypatch):
+    asked = []
+
+    def bound(log_probabilities, labels):
+        asked.append((log_probabilities.shape, sorted(labels.tolist())))
+        return torch.tensor(math.log(2))
+
+    monkeypatch.setattr(capacity, "classifier_bound", bound)
+    bits, _, _ = reply_bits(replies(np.random.default_rng(0), 3, 8, 0.5))
+    assert bits == pytest.approx(1.0)
+    assert asked == [((24, 3), [0] * 8 + [1] * 8 + [2] * 8)]  # every reply once, by the other half's
 
 
 def test_variance_takes_context_out_and_agrees_with_a_plain_anova_without_it():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from reward_models.believability import believability, form, ramp, repeated_share
@@ -76,3 +78,13 @@ def test_gibberish() -> None:
 
 def test_ramp() -> None:
     assert [ramp(value, 0.5, 1.0) for value in (0.0, 0.5, 0.75, 1.0, 2.0)] == [0.0, 0.0, 0.5, 1.0, 1.0]
+
+
+def test_a_turn_that_does_not_fit_loses_its_part() -> None:
+    turns = [("agent", "hello, how are you?"), ("partner", "well. do you like boats?"), ("agent", "i do, a lot.")]
+    assert believability(turns, GOAL) == believability(turns, GOAL, coherence=[math.nan, 0.5]) == 10.0
+    assert believability(turns, GOAL, coherence=[math.nan, 0.9]) == 10.0
+    assert believability(turns, GOAL, coherence=[math.nan, 0.2]) == pytest.approx(10 * (1 + 0.4) / 2)
+    assert believability(turns, GOAL, coherence=[math.nan, 0.0]) == pytest.approx(5.0)
+    with pytest.raises(ValueError, match="1 coherences for 2 turns of 'agent'"):
+        believability(turns, GOAL, coherence=[0.5])

@@ -94,11 +94,26 @@ def test_others_are_of_other_dialogues_and_other_texts():
 
 
 def test_preferred_is_the_share_of_pairs_in_a_context():
-    encoder = Dot({"c": [1.0, 0.0], "p1": [3.0, 0.0], "p2": [1.0, 5.0], "n1": [2.0, 0.0], "n2": [1.0, 0.0]})
+    values = {"p1": 3.0, "p2": 1.0, "n1": 2.0, "n2": 1.0}
+    asked = []
+
+    def score(contexts, responses):
+        asked.extend(zip(contexts, responses, strict=True))
+        return np.array([values[response] for response in responses])
+
     sets = [ResponseSet(("c",), ("p1",)), ResponseSet(("c",), ("p1", "p2"), adversarial=("n1", "n2"))]
-    shares, contexts = evaluation.preferred(encoder, sets, "adversarial")
+    shares, contexts = evaluation.preferred(score, sets, "adversarial")
     assert shares == pytest.approx([(1 + 1 + 0 + 0.5) / 4])
     assert contexts.tolist() == [1]
+    assert asked == [(("c",), text) for text in ("p1", "p2", "n1", "n2")]
+
+
+def test_the_encoders_preferences_are_those_of_f(encoder):
+    sets = [ResponseSet(("Do you like boats?",), ("Yes.", "No."), random=("Maybe.",))]
+    (row,) = evaluation._preferences(lambda *pairs: evaluation._pair_scores(encoder, *pairs), sets * 2, "dmi")
+    matrix = encoder.scores([sets[0].context], ["Yes.", "No.", "Maybe."])[0]
+    assert row.metric == "dd++_true_above_random"
+    assert row.value == pytest.approx(float((matrix[:2] > matrix[2]).float().mean()))
 
 
 def test_equal_responses_have_equal_vectors(encoder):

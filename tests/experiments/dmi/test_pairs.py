@@ -1,4 +1,4 @@
-"""Pairs: every utterance but the first is a response, what is measured on is left out, batches resume."""
+"""Pairs: every utterance but the first is a response, what is measured on is left out, batches of one corpus resume."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from dialog_envs.dialogue import Dialogue, Turn
 from experiments.dmi import pairs
-from experiments.dmi.pairs import PairStream
+from experiments.dmi.pairs import PairSet, PairStream
 
 WEIGHTS = {"a": 3.0, "b": 1.0}
 
@@ -40,6 +40,25 @@ def test_validation_pairs_know_their_dialogue(data):
     assert len(valid) == 300
     assert [(len(pair.context), pair.dialogue) for pair in valid[:4]] == [(1, 0), (2, 0), (3, 0), (1, 1)]
     assert valid[2].context[-1] != valid[2].response
+
+
+def test_a_batch_is_of_one_corpus_and_sorted_by_length(encoder):
+    """The two corpora share no token and have contexts of many lengths, whatever a tokenizer would make of text."""
+    lengths = np.random.default_rng(0).permutation(np.arange(1, 41))
+    sets = {
+        name: PairSet([[np.full(n, token), np.array([token])] for n in lengths], np.array([[i, 1] for i in range(40)]))
+        for name, token in (("a", 7), ("b", 8))
+    }
+    drawn = PairStream(sets, WEIGHTS, 8, 0)
+    seen = set()
+    for step in range(20):
+        contexts, responses = drawn.draw(step, encoder.tokens)
+        tokens = {ids[1] for ids in (*contexts, *responses)}
+        assert len(tokens) == 1
+        seen |= tokens
+        sizes = [len(ids) for ids in contexts]
+        assert sizes == sorted(sizes) and len(set(sizes)) == 8
+    assert seen == {7, 8}
 
 
 def test_a_corpus_is_gone_through_before_it_is_begun_again(stream, encoder):

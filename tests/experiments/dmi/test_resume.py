@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.checkpoint import load_tree
 from experiments.dmi import pretrain
@@ -33,23 +34,11 @@ class PowerCut(Exception):
     pass
 
 
-@pytest.fixture
-def words(encoder, tmp_path):
-    """Give run folders one tokenizer: training one twice may number subwords of equal frequency otherwise."""
-
-    def give(*names: str) -> None:
-        for name in names:
-            encoder.tokens.tokenizer.save_pretrained(tmp_path / name / "tokenizer")
-
-    return give
-
-
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_tree(out / "checkpoint.safetensors")["encoder"]
 
 
-def test_a_stopped_pretraining_gives_the_unbroken_weights(data, tmp_path, monkeypatch, words):
-    words("unbroken", "broken")
+def test_a_stopped_pretraining_gives_the_unbroken_run(data, tmp_path, monkeypatch):
     dropout = settings(tmp_path, data).encoder
     config = settings(tmp_path / "unbroken", data, steps=9, validate_every=3, encoder=replace(dropout, dropout=0.1))
     pretrain.run(config)
@@ -71,11 +60,19 @@ def test_a_stopped_pretraining_gives_the_unbroken_weights(data, tmp_path, monkey
     assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
     histories = [load_tree(tmp_path / name / "checkpoint.safetensors")["progress"] for name in ("unbroken", "broken")]
     assert histories[0] == histories[1]
+    assert curve(tmp_path / "unbroken") == curve(tmp_path / "broken")
+    assert [step for step, _ in curve(tmp_path / "broken")] == [3, 6, 9]
+
+
+def curve(out: Path) -> list[tuple[int, float]]:
+    """Return the steps and values of the validation curve in TensorBoard."""
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("mi_bits/valid")]
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(data, tmp_path, words):
-    words("one", "two")
+def test_two_processes_train_as_one(data, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     shared = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.__main__ import main
-from experiments.dmi import VERBS, ablate, finetune, gaussian, harness, page, pretrain, probe
+from experiments.dmi import VERBS, ablate, finetune, gaussian, harness, page, pretrain, probe, ship
 from experiments.dmi.classifier import Outcome, Training
 from reward_models.dmi.encoder import DialogueEncoder
 from reward_models.dmi.reward import CoherenceReward
@@ -66,9 +67,12 @@ def test_pretraining_learns_and_says_what_it_reached(trained):
     assert found["dmi", "mi_bits_n256"]["value"] <= 8
     assert found["dmi", "true_above_random"]["value"] > 0.6
     assert found["dmi", "r@1_of_10"]["ci95"] > 0
-    assert ("dmi", "dd++_true_above_adversarial") in found
+    for system in ("start", "dmi", "coherence"):
+        assert 0 <= found[system, "dd++_true_above_adversarial"]["value"] <= 1
+    assert found["coherence", "true_above_random"]["value"] > 0.6
+    assert found["coherence", "brier"]["value"] < 0.25
     assert found["data", "dialogues/left_out"]["value"] == 1
-    assert (trained / "curve.png").stat().st_size > 0
+    assert all((trained / name).stat().st_size > 0 for name in ("curve.png", "reliability.png"))
     best = max(json.loads((trained / "training.json").read_text())["history"]["valid"], key=lambda point: point[1])
     assert best[1] > 0
 
@@ -76,10 +80,13 @@ def test_pretraining_learns_and_says_what_it_reached(trained):
 def test_the_ceiling_is_drawn_beside_the_curves(trained):
     events = EventAccumulator(str(trained / "tensorboard"))
     events.Reload()
-    for tag in ("mi_bits/train", "mi_bits/valid", "mi_bits/ceiling"):
-        assert [event.step for event in events.Scalars(tag)] == [20, 40, 60]
-    assert events.Scalars("mi_bits/ceiling")[0].value == pytest.approx(8)
-    assert "custom_scalars__config__" in events.Tags()["tensors"]
+    for part in pretrain.PARTS:
+        assert [event.step for event in events.Scalars(f"mi_bits/{part}")] == [20, 40, 60]
+    assert events.Scalars("mi_bits/valid_ceiling")[0].value == pytest.approx(8)
+    assert events.Scalars("mi_bits/train_ceiling")[0].value == pytest.approx(5)  # of 32 pairs
+    (chart,) = events.Tensors("custom_scalars__config__")
+    drawn = chart.tensor_proto.string_val[0].decode()
+    assert all(f"mi_bits/{part}" in drawn for part in pretrain.PARTS)
 
 
 def test_the_reward_is_calibrated(trained):
@@ -95,9 +102,17 @@ def test_the_start_is_kept(trained):
     assert any(not torch.equal(model[name], start[name]) for name in model)
 
 
-def test_another_beginning_in_the_same_folder_is_refused(trained, data):
-    with pytest.raises(ValueError, match="holds a run that began with"):
-        pretrain.run(settings(trained, data, seed=1))
+@pytest.mark.parametrize("change", [{"seed": 1}, {"bound": "jsd"}, {"steps": 90}])
+def test_another_beginning_in_the_same_folder_is_refused(change, trained, data):
+    with pytest.raises(ValueError, match=f"was begun with {next(iter(change))}"):
+        pretrain.run(settings(trained, data, **{"steps": 60, "validate_every": 20} | change))
+
+
+def test_a_finished_run_is_left_as_it_is(trained, data):
+    before = (trained / "results.json").stat().st_mtime_ns
+    assert pretrain.run(settings(trained, data, steps=60, validate_every=20, threads=2)) == trained
+    assert (trained / "results.json").stat().st_mtime_ns == before
+    torch.set_num_threads(1)
 
 
 def test_unknown_bound_and_uneven_batches(data, tmp_path, monkeypatch):
@@ -126,7 +141,7 @@ def test_ablation_is_one_table(data, tmp_path):
 def test_probe_compares_with_no_dmi_training(trained, data, tmp_path, capsys):
     names = ("banking77", "mutual", "dd++/adv", "swda")
     paper = tmp_path / "paper.json"
-    paper.write_text(json.dumps({"mutual": {"r@1": 0.25}}))
+    paper.write_text(json.dumps({"BERT": {"mutual": {"r@1": 0.25}}, "DMI": {"mutual": {"r@1": 0.5, "mrr": 0.75}}}))
     config = probe.Config(
         out=tmp_path / "probe", encoder=str(trained / "model"), tasks=names, data=data, training=FAST, seeds=2,
         threads=1, paper=paper,
@@ -139,7 +154,10 @@ def test_probe_compares_with_no_dmi_training(trained, data, tmp_path, capsys):
     assert found["gain", "banking77/accuracy"]["value"] == pytest.approx(gain)
     assert found["dmi", "mutual/r@1"]["n"] == 57
     table = (tmp_path / "probe/table.md").read_text()
-    assert re.search(r"\| mutual \| r@1 \| .* \| 0.25 \|", table)
+    assert "| task | metric | dmi | start | gain | BERT | DMI |" in table
+    assert re.search(r"\| mutual \| r@1 \|.*\| 0.25 \| 0.5 \|", table)
+    assert re.search(r"\| mutual \| mrr \|.*\|  \| 0.75 \|", table)
+    assert {line.count("|") for line in table.split("\n\n")[2].splitlines()} == {8}
     assert len(re.findall(r"^\| dd\+\+/adv \| accuracy", table, re.MULTILINE)) == 1
 
 
@@ -154,7 +172,7 @@ def test_tasks_without_files_are_left_out_by_name(trained, data, tmp_path, capsy
     assert "swda left out: " in capsys.readouterr().out
     table = (tmp_path / "probe/table.md").read_text()
     assert "| swda | left out: the official files are not there |" in table
-    assert "its column is empty" in table
+    assert "No rows of the paper" in table
     with pytest.raises(ValueError, match="no task of swda has its files"):
         probe.run(replace(config, tasks=("swda",)))
 
@@ -187,6 +205,33 @@ def test_finetune(trained, data, tmp_path):
     found = results(finetune.run(config))
     assert found["dmi", "e-intent/accuracy"]["value"] > 0.9
     assert ("gain", "dd++/accuracy") in found
+
+
+def test_shipping_copies_the_best_encoder_with_its_card(trained, data, tmp_path):
+    of = probe.Config(
+        out=tmp_path / "probe", encoder=str(trained / "model"), tasks=("banking77",), data=data, training=FAST, seeds=2,
+        threads=1,
+    )  # fmt: skip
+    config = ship.Config(run=trained, measured=(probe.run(of),), out=tmp_path / "pocket")
+    folder = ship.run(config)
+    shipped, model = CoherenceReward.from_pretrained(folder), CoherenceReward.from_pretrained(trained / "model")
+    assert shipped.score(["Do you like boats?"], "Yes.") == model.score(["Do you like boats?"], "Yes.")
+    card, found = (folder / "README.md").read_text(), results(trained) | results(of.out)
+    for key in (("dmi", "mi_bits_n256"), ("coherence", "true_above_random"), ("gain", "banking77/accuracy")):
+        assert f"| {' | '.join(key)} | {found[key]['value']:.3g}" in card
+    assert f"| dailydialog | {found['data', 'pairs/dailydialog']['value']} | 0.89 | CC BY-NC-SA 4.0 |" in card
+    shutil.copytree(trained, tmp_path / "other")
+    shutil.copy(trained / "start/model.safetensors", tmp_path / "other/model/model.safetensors")
+    with pytest.raises(ValueError, match="probe measured other weights than"):
+        ship.run(replace(config, run=tmp_path / "other"))
+
+
+def test_shipping_refuses_a_large_encoder_and_keeps_the_old_one(trained, tmp_path, monkeypatch):
+    (tmp_path / "pocket").mkdir()
+    monkeypatch.setattr(ship, "LARGEST", 1 << 10)
+    with pytest.raises(ValueError, match=r"model and its card take 0.\d MiB, expected at most 0"):
+        ship.run(ship.Config(run=trained, out=tmp_path / "pocket"))
+    assert list((tmp_path / "pocket").iterdir()) == []
 
 
 def test_page_shows_confusions_and_retrieved_responses(trained, data, tmp_path):

@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +121,16 @@ def test_smile_refuses_a_tau_that_clips_everything():
 def test_every_bound_names_its_source():
     for name in (*BOUNDS, "jensen_shannon_loss", "classifier_bound"):
         assert "Source:" in inspect.getdoc(getattr(bounds, name)), name
+
+
+def test_nothing_else_in_the_project_defines_a_bound():
+    """What every bound here needs stands in one file: the true pairs' diagonal, or the entropy of labels."""
+    root = Path(bounds.__file__).parents[2]
+    layers = [root / name for name in ("reward_models", "dialog_envs", "agents", "experiments")]
+    sources = [path for layer in layers for path in layer.rglob("*.py")]
+    names = r"def \w*(infonce|mine|jsd|smile|information_bound)\b"
+    mathematics = re.compile(rf"{names}|\.diagonal\(|special\.entr|cross_entropy\([^)]*arange")
+    assert [path.name for path in sources if mathematics.search(path.read_text())] == ["bounds.py"]
 
 
 def test_classifier_bound_of_a_known_channel():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from reward_models.dmi.encoder import DialogueEncoder
-from reward_models.dmi.reward import CoherenceReward, fit_calibration
+from reward_models.dmi.reward import POCKET, CoherenceReward, fit_calibration
+from reward_models.goal import SocialGoal
+from reward_models.social_score import SocialScorer
 
 from .conftest import toy_encoder, toy_pairs
 
@@ -30,7 +32,7 @@ def test_the_true_response_is_ranked_above_a_random_one(reward):
     contexts, true, random = true_and_random(300)
     above = reward.score_batch(contexts, true) > reward.score_batch(contexts, random)
     assert above.mean() > 0.85  # one random response in eight keeps to the topic too
-    assert reward.calibration.accuracy > 0.85 and reward.calibration.brier < 0.12
+    assert reward.calibration.accuracy > 0.85 and reward.calibration.reliability.brier < 0.12
 
 
 def test_the_score_is_a_probability(reward):
@@ -44,12 +46,20 @@ def test_the_score_is_a_probability(reward):
     assert found.mean() == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_reliability_is_that_of_held_out_probabilities(reward):
+    found = reward.calibration.reliability
+    assert sum(found.count) == 2 * 300  # a true and a random response of each pair
+    assert found.calibration_error < 0.1
+    assert np.average(found.observed, weights=found.count) == pytest.approx(0.5)
+
+
 def test_an_encoder_that_knows_nothing_says_a_half():
     encoder = toy_encoder(seed=3)
     encoder.bilinear.data.zero_()
     reward = CoherenceReward(encoder, fit_calibration(encoder, toy_pairs(60, rng(2)), rng()))
     assert reward.score(["do you know the dog?"], "i like the puppy.") == pytest.approx(0.5, abs=1e-6)
-    assert reward.calibration.accuracy == 0.5 and reward.calibration.brier == pytest.approx(0.25)
+    assert reward.calibration.accuracy == 0.5
+    assert reward.calibration.reliability.brier == pytest.approx(0.25)
 
 
 def test_alone_and_in_a_batch_a_pair_has_the_same_score(reward):
@@ -84,16 +94,29 @@ def test_turns_of_one_speaker_are_scored_against_all_before(reward):
     ]
     turns.append(("me", "we saw a leash today."))
     heard = ["hello.", "do you know the dog?"]
-    expected = [
-        reward.score(heard, "i like the puppy."),
-        reward.score([*heard, "i like the puppy.", "ok."], "we saw a leash today."),
-    ]
-    assert reward.score_turns(turns, "me") == pytest.approx(expected, abs=1e-5)
-    assert len(reward.score_turns([("me", "hello."), ("you", "")], "me")) == 0
+    first = reward.score(heard, "i like the puppy.")
+    last = reward.score([*heard, "i like the puppy.", "ok."], "we saw a leash today.")
+    mute, found, absent = reward.score_turns([[("me", "hello."), ("you", ""), ("me", "hm?")], turns, []], "me")
+    assert found == pytest.approx([np.nan, first, np.nan, last], abs=1e-5, nan_ok=True)
+    assert np.isnan(mute).tolist() == [True, True] and absent.shape == (0,)
+
+
+def test_the_social_score_finds_a_turn_that_does_not_fit_less_believable(reward):
+    fits = [("you", "do you know the dog?"), ("me", "we saw a puppy today.")]
+    strays = [("you", "do you know the dog?"), ("me", "we saw a pill today.")]
+    goals = [SocialGoal("talk.", ())] * 2
+    plain = SocialScorer("me")([fits, strays], goals)
+    good, bad = SocialScorer("me", reward)([fits, strays], goals)
+    assert plain[0].believability == plain[1].believability == good.believability == 10.0
+    assert bad.believability < 5.0
+    (alone,) = SocialScorer("me", reward)([strays], goals[:1])
+    assert alone.believability == pytest.approx(bad.believability, abs=1e-4)
+    with pytest.raises(TypeError, match="text of turns"):
+        SocialScorer("me", reward)([[("you", None)]], goals[:1])
 
 
 def test_a_missing_encoder_or_calibration_says_what_makes_it(encoder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no DMI encoder at .*absent: `python -m experiments dmi pretrain`"):
+    with pytest.raises(FileNotFoundError, match=r"no encoder at .*absent: `python -m experiments dmi pretrain`"):
         CoherenceReward.from_pretrained(tmp_path / "absent")
     encoder.save_pretrained(tmp_path / "model")
     with pytest.raises(FileNotFoundError, match=r"calibration.json: `fit_calibration"):
@@ -126,3 +149,18 @@ def test_a_calibration_needs_pairs_to_be_fitted_on(learned: DialogueEncoder):
         fit_calibration(learned, toy_pairs(9, rng()), rng())
     with pytest.raises(ValueError, match="1 different responses"):
         fit_calibration(learned, [(["hi"], "yes")] * 20, rng())
+
+
+@pytest.mark.skipif(not POCKET.is_dir(), reason="no small encoder is shipped yet")
+def test_the_shipped_encoder_is_small_and_coherent():
+    assert sum(path.stat().st_size for path in POCKET.iterdir()) <= 12 << 20
+    reward = CoherenceReward.from_pretrained()
+    assert reward.calibration.accuracy >= 0.8
+    good, bad = reward.score_batch([["are you hungry?"]] * 2, ["yes, let's have lunch.", "my train leaves at nine."])
+    assert bad < 0.5 < good
+
+
+def test_without_a_shipped_encoder_the_error_says_what_makes_one(monkeypatch, tmp_path):
+    monkeypatch.setattr("reward_models.dmi.encoder.POCKET", tmp_path / "pocket")
+    with pytest.raises(FileNotFoundError, match=r"no encoder at .*pocket: `python -m experiments dmi pretrain`"):
+        DialogueEncoder.from_pretrained("pocket")
