@@ -16,7 +16,8 @@ from dialog_envs.lm.prompt import Prompt
 from dialog_envs.retry import Failure, Retry
 from dialog_envs.speakers.ppg import Generator, PersonasGenerator, ResponseGenerator
 
-BATCH = 64  # exchanges that are generated or scored together
+BATCH = 128  # exchanges that are generated together
+SCORED = 64  # texts that are scored together: each token has a number for every word of the vocabulary
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,8 @@ def nats_of(
     nats, tokens = np.zeros(len(ids)), np.zeros(len(ids))
     training = generator.training
     generator.eval()
-    for first in range(0, len(ids), BATCH):
-        part = order[first : first + BATCH]
+    for first in range(0, len(ids), SCORED):
+        part = order[first : first + SCORED]
         log_probs, mask = generator.log_prob([prompts[i] for i in part], [ids[i] for i in part])
         nats[part], tokens[part] = -log_probs.double().sum(1).cpu().numpy(), mask.sum(1).cpu().numpy()
     generator.train(training)

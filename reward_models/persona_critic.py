@@ -19,8 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from reward_models.dmi.encoder import DialogueEncoder, replaced_folder
-from reward_models.dmi.reward import POCKET as POCKET_ENCODER
+from reward_models.dmi.encoder import DialogueEncoder, encoder_source, replaced_folder
 from reward_models.persona_heads import FirstToken, LateInteraction
 
 POCKET = Path(__file__).parent / "persona_critic_pocket"
@@ -173,7 +172,7 @@ class PersonaCritic(nn.Module):
 def _load_encoder(name: str) -> DialogueEncoder:
     with torch.random.fork_rng(devices=[]):  # a separator that an encoder lacks is drawn at random, always alike
         torch.manual_seed(0)
-        return DialogueEncoder.from_pretrained(POCKET_ENCODER if name == "pocket" else name)
+        return DialogueEncoder.from_pretrained(encoder_source(name))
 
 
 def _fingerprint(module: nn.Module) -> str:

@@ -132,15 +132,16 @@ def encode_text(env: gym.Env | VectorEnv, texts: str | Sequence[str], truncate: 
 
     Raises:
         ValueError: a text is longer than an action, and `truncate` is false.
+        TypeError: the environment takes no token ids.
     """
-    writer = env.unwrapped.core.actor
+    writer = _writer(env)
     return writer.encode([texts], truncate)[0] if isinstance(texts, str) else writer.encode(texts, truncate)
 
 
 def decode_action(env: gym.Env | VectorEnv, action: np.ndarray) -> str | list[str]:
     """Return the text that an action `(T,)` says, or the texts of several `(N, T)`."""
     action = np.asarray(action)
-    texts = env.unwrapped.core.actor.decode(np.atleast_2d(action))
+    texts = _writer(env).decode(np.atleast_2d(action))
     return texts[0] if action.ndim == 1 else texts
 
 
@@ -155,12 +156,19 @@ def decode_observation(env: gym.Env | VectorEnv, observation: np.ndarray) -> dic
     observation = np.asarray(observation)
     if observation.ndim == 2:
         return [decode_observation(env, row) for row in observation]
-    tokenizer = env.unwrapped.core.actor.lm.tokenizer
+    tokenizer = _writer(env).lm.tokenizer
     phase, situation, tokens = observation[:HEAD]
     ids = observation[HEAD : HEAD + tokens].tolist()
     own, partner = parted(tokenizer.decode(ids[:situation], skip_special_tokens=True).strip())
     context = tokenizer.decode(ids[situation:]).strip()
     return {"phase": PHASES[phase], "persona": own, "partner_persona": partner, "context": context}
+
+
+def _writer(env: gym.Env | VectorEnv) -> TokenWriter:
+    actor = env.unwrapped.core.actor
+    if not isinstance(actor, TokenWriter):
+        raise TypeError(f"{env} has {type(actor).__name__} actions, expected an environment of DialogEnvs/PPG-v0")
+    return actor
 
 
 def ppg_core(
@@ -176,7 +184,7 @@ def ppg_core(
     context_tokens: int = 320,
     max_new_tokens: int = 24,
     temperature: float = 0.8,
-    min_p: float = 0.05,
+    min_p: float = 0.1,
     device: str = "cpu",
     dtype: str = "float32",
 ) -> DialogueCore:

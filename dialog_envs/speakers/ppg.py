@@ -29,6 +29,7 @@ from dialog_envs.lm.decoding import Sampling
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.prompt import Prompt
 
+POCKET = Path(__file__).parent / "ppg_pocket"  # the shipped generators, a folder of each kind
 YOU, THEM = "about you:", "about them:"
 WANTED = "?"  # stands for the persona that is to be written
 BATCH = 128  # rows that are decoded together when there are several candidates a prompt
@@ -46,10 +47,13 @@ def response_view(dialogue: Dialogue, speaker: str, partner_persona: str | None 
 
 
 def parted(situation: str) -> tuple[str, str]:
-    """Return the two personas that a situation of either view states; the partner's is empty where it is wanted."""
+    """Return the two personas that a situation of either view states; the partner's is empty where it is wanted.
+
+    What stands before them (the name of a role, in some chat formats) is left out.
+    """
     own, mark, partner = situation.rpartition(THEM)
     own, partner = (own, partner.strip()) if mark else (partner, "")
-    return own.strip().removeprefix(YOU).strip(), "" if partner == WANTED else partner
+    return own.partition(YOU)[2].strip(), "" if partner == WANTED else partner
 
 
 def _situated(dialogue: Dialogue, speaker: str, partner_persona: str | None) -> Dialogue:

@@ -1,20 +1,24 @@
-"""The two critics: one gives the reward, the other is never optimised; trained on different dialogues and seeds."""
+"""The critics: one gives the reward, a second is never optimised, a third learns whom a response is said to.
+
+The first two judge whether a response belongs to its speaker's persona; they learn from different dialogues, with
+different seeds. The third is the paper's other pairing, only measured.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from agents.exchanges import Exchange
 from experiments.ppg import data
-from experiments.ppg.evaluation import CRITICS as NAMES
+from experiments.ppg.evaluation import CRITICS
 from experiments.run_folder import ResultRow
 from reward_models.persona_critic import CriticConfig, PersonaCritic
-from reward_models.persona_training import CriticTraining, Pairs, measure, swapped_pairs, train
+from reward_models.persona_training import CriticTraining, measure, swapped_pairs, train
 
 PAIRINGS = ("self", "partner")  # whose persona a response is paired with: its speaker's, or the other's
+LEARNS = dict.fromkeys(CRITICS, "self") | {"partner_critic": "partner"}  # critic -> pairing
 
 
 @dataclass(frozen=True)
@@ -22,54 +26,49 @@ class Critics:
     """How the critics are made and trained."""
 
     critic: CriticConfig = field(default_factory=CriticConfig)
-    """Encoder and reading; both critics have the same."""
+    """Encoder and reading; all critics have the same."""
     training: CriticTraining = field(default_factory=lambda: CriticTraining(bf16=True))
-    """Optimiser and epochs; the second critic's seed is one higher."""
+    """Optimiser and epochs; each critic's seed is one higher than the one's before."""
     pairs: int = 24_000
     """Pairs that each critic learns from, at most."""
 
 
 def read(parts: data.Parts, context_turns: int) -> dict[str, list[Exchange]]:
-    """Return each critic's training exchanges: every second dialogue of each corpus is the second critic's."""
+    """Return each critic's training exchanges: every second dialogue of each corpus is the second critic's alone."""
     return {
         name: [
             exchange
             for dialogues in parts.training.values()
-            for exchange in data.exchanges(dialogues[number :: len(NAMES)], context_turns)
+            for exchange in data.exchanges(dialogues[number % 2 :: 2], context_turns)
         ]
-        for number, name in enumerate(NAMES)
+        for number, name in enumerate(LEARNS)
     }
 
 
 def make(found: Sequence[Exchange], name: str, config: Critics, folder: Path, progress: bool = True) -> PersonaCritic:
     """Train a critic and save it in `folder`, or load the one that lies there."""
     if not folder.exists():
-        seed = config.training.seed + NAMES.index(name)
-        critic = PersonaCritic.from_encoder(
-            config.critic.encoder,
-            seed=seed,
-            reads=config.critic.reads,
-            trained_layers=config.critic.trained_layers,
-            max_tokens=config.critic.max_tokens,
-        )
+        seed = config.training.seed + list(LEARNS).index(name)
+        settings = asdict(config.critic)
+        critic = PersonaCritic.from_encoder(settings.pop("encoder"), seed, **settings)
         # a group of four pairs is made of two exchanges
-        chosen = data.sample(found, config.pairs // 2, seed)
-        train(critic, pairs_of(chosen, "self", seed), replace(config.training, seed=seed), progress)
+        chosen = data.sample(paired(found, LEARNS[name]), config.pairs // 2, seed)
+        train(critic, swapped_pairs(chosen, seed), replace(config.training, seed=seed), progress)
         critic.save(folder)
     return PersonaCritic.load(folder)
 
 
-def pairs_of(found: Sequence[Exchange], pairing: Literal["self", "partner"], seed: int) -> Pairs:
-    """Return balanced pairs of responses and personas of their speaker (`self`) or of whom they answer (`partner`)."""
+def paired(found: Sequence[Exchange], pairing: str) -> list[tuple[str, str]]:
+    """Return responses with the persona of their speaker (`self`) or of whom they answer (`partner`), where known."""
     texts = [(e.persona if pairing == "self" else e.partner_persona, e.response) for e in found]
-    return swapped_pairs([(persona, response) for persona, response in texts if persona], seed)
+    return [(persona, response) for persona, response in texts if persona]
 
 
 def accuracies(name: str, critic: PersonaCritic, found: Sequence[Exchange], seed: int) -> list[ResultRow]:
     """Return accuracy with its interval, and the share of the commonest label, of both pairings."""
     rows = []
     for pairing in PAIRINGS:
-        accuracy = measure(critic, pairs_of(found, pairing, seed))
+        accuracy = measure(critic, swapped_pairs(paired(found, pairing), seed))
         rows.append(ResultRow(name, f"accuracy_{pairing}", accuracy.value, accuracy.ci95, accuracy.pairs, 1))
         rows.append(ResultRow(name, f"majority_{pairing}", accuracy.majority, None, accuracy.pairs, 1))
     return rows

@@ -1,15 +1,19 @@
 """What PPG learns from and is measured on: exchanges of persona corpora, cut so that evaluated personas are new.
 
-Synthetic-Persona-Chat's validation file has the very personas of PersonaChat's, and Multi-Session Chat's were written
-from PersonaChat's validation dialogues. So a share of PersonaChat's validation personas is held out: dialogues between
-two of them are the evaluation set, and no training dialogue has a sentence of them.
+Synthetic-Persona-Chat's validation file has the very personas of PersonaChat's, and a Multi-Session Chat record
+`valid_N` goes on from PersonaChat's validation dialogue N, its personas in other words. So a share of PersonaChat's
+validation personas is held out: dialogues between two of them are the evaluation set, and no training dialogue has a
+sentence of them or goes on from a dialogue that has one.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import bm25s
 import numpy as np
@@ -24,8 +28,10 @@ from reward_models.persona_training import sentences, traits
 
 TRAINING = (("msc", "valid"), ("synthetic_persona_chat", "valid"), ("personachat", "train"))
 EVALUATION = ("personachat", "valid")
+SESSIONS = "msc/valid"  # goes on from dialogues of the evaluation file
 SPLIT_SEED = 2022
 TRAITS = 5  # sentences of a persona, at most
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,13 @@ def read_parts(root: Path, held_out: float, tuning: float = 0.05) -> Parts:
     read = {f"{name}/{split}": list(corpora.read(name, root, split)) for name, split in TRAINING}
     hidden = hidden_traits(valid, held_out)
     evaluation = [dialogue for dialogue in valid if not held_out or dialogue_traits(dialogue) <= hidden]
-    kept = {name: [d for d in dialogues if not dialogue_traits(d) & hidden] for name, dialogues in read.items()}
+    shown = {name: [dialogue_traits(dialogue) for dialogue in dialogues] for name, dialogues in read.items()}
+    for own, number in zip(shown[SESSIONS], session_origins(root, len(valid)), strict=True):
+        own |= dialogue_traits(valid[number])
+    kept = {
+        name: [dialogue for dialogue, seen in zip(dialogues, shown[name], strict=True) if not seen & hidden]
+        for name, dialogues in read.items()
+    }
     if not evaluation or not all(kept.values()):
         sizes = {name: len(dialogues) for name, dialogues in kept.items()}
         raise ValueError(f"held_out {held_out} leaves {len(evaluation)} dialogues to evaluate on, {sizes} to train on")
@@ -83,6 +95,22 @@ def read_parts(root: Path, held_out: float, tuning: float = 0.05) -> Parts:
     left_out = {"/".join(EVALUATION): len(valid) - len(evaluation)}
     left_out |= {name: len(dialogues) - len(kept[name]) for name, dialogues in read.items()}
     return Parts(training, aside, evaluation, left_out)
+
+
+def session_origins(root: Path, count: int) -> list[int]:
+    """Return which of PersonaChat's `count` validation dialogues each Multi-Session Chat record goes on from.
+
+    Raises:
+        ValueError: a record's id is not `valid_N` with such a number.
+    """
+    found = []
+    for path in corpora.files("msc", root, "valid"):
+        for record in json.loads(path.read_text(encoding="utf-8")):
+            match = re.fullmatch(r"valid_(\d+)", str(record.get("id")))
+            if match is None or int(match[1]) >= count:
+                raise ValueError(f"{path}: a record has id {record.get('id')!r}, expected valid_N with N below {count}")
+            found.append(int(match[1]))
+    return found
 
 
 def hidden_traits(valid: Sequence[Dialogue], share: float) -> set[str]:
@@ -130,8 +158,8 @@ def exchanges(dialogues: Iterable[Dialogue], context_turns: int, exactly: int | 
     return found
 
 
-def sample(found: Sequence[Exchange], count: int, seed: int) -> list[Exchange]:
-    """Return `count` of the exchanges at random, or all of them, in their order."""
+def sample(found: Sequence[T], count: int, seed: int) -> list[T]:
+    """Return `count` of them at random, or all, in their order."""
     chosen = np.random.default_rng(seed).permutation(len(found))[:count]
     return [found[i] for i in sorted(chosen)]
 

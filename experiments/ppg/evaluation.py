@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
+from scipy import stats
 
 from agents.exchanges import Critic, Draws, Exchange, dice_of, generate, judge, labels, nats_of, roll_out
 from dialog_envs.speakers.ppg import PersonasGenerator, ResponseGenerator
@@ -22,6 +24,8 @@ from experiments.statistics import crossed_ci95, mean_ci95
 
 DICE = 2  # the stream of dice; REINFORCE has 0 and 1
 CRITICS = ("critic", "second_critic")
+Metric = Callable[["Answers", np.ndarray], float]  # of some rows, as a whole
+BLOCKS = 20  # of the jackknife
 
 
 @dataclass(frozen=True)
@@ -100,45 +104,67 @@ def answer(
 def measure(
     label: str, answers: Sequence[Answers], exchanges: Sequence[Exchange], groups: np.ndarray
 ) -> list[ResultRow]:
-    """Return the rows of one system's seeds; intervals cover exchanges (dependent within a group) and seeds.
-
-    BLEU and Distinct-n are of a whole corpus: their intervals are over seeds, and there is none for one seed.
-    """
-    true = [exchange.response for exchange in exchanges]
-
-    def row(metric: str, value: float, ci95: float, n: int = len(exchanges)) -> ResultRow:
-        return ResultRow(label, metric, value, float(ci95) if np.isfinite(ci95) else None, n, len(answers))
-
-    rows = [row("perplexity", *perplexity_ci95(answers, groups))]
-    rows += [row(name, *mean_ci95(values)) for name, values in corpus_metrics(answers, true).items()]
-    for name, values in exchange_metrics(answers, true).items():
-        rows.append(row(name, *judged_ci95(values, groups)))
-    if np.isfinite(answers[0].persona_nats).all():
-        rows.append(row("persona_perplexity", *perplexity_ci95(answers, groups, "persona_")))
-    if any(answers[0].told):
-        personas = [exchange.partner_persona for exchange in exchanges]
-        values = np.array([rouge_l(a.told, personas) for a in answers])
-        rows.append(row("persona_rouge_l", *crossed_ci95(values, groups)))
-        rows += [row(f"persona_distinct_{n}", *mean_ci95([distinct(a.told, n) for a in answers])) for n in (1, 2)]
-    return rows
-
-
-def exchange_metrics(answers: Sequence[Answers], true: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the metrics that each exchange has, `(seeds, N)`; a failed judgement is left out of its mean."""
-    return {
+    """Return the rows of one system's seeds; intervals cover exchanges (dependent within a group) and seeds."""
+    true, personas = [e.response for e in exchanges], [e.partner_persona for e in exchanges]
+    corpus: dict[str, Metric] = {
+        "perplexity": perplexity,
+        "bleu": lambda a, rows: bleu(a.responses, true, rows),
+        "distinct_1": lambda a, rows: distinct(_at(a.responses, rows), 1),
+        "distinct_2": distinct_2,
+    }
+    single = {
         "rouge_l": np.array([rouge_l(a.responses, true) for a in answers]),
         **{f"{critic}_reward": labels_of(answers, critic) for critic in CRITICS},
         "words": np.array([[len(text.split()) for text in a.responses] for a in answers], dtype=float),
     }
+    if np.isfinite(answers[0].persona_nats).all():
+        corpus["persona_perplexity"] = lambda a, rows: perplexity(a, rows, "persona_")
+    if any(answers[0].told):
+        corpus["persona_bleu"] = lambda a, rows: bleu(a.told, personas, rows)
+        corpus["persona_distinct_1"] = lambda a, rows: distinct(_at(a.told, rows), 1)
+        corpus["persona_distinct_2"] = lambda a, rows: distinct(_at(a.told, rows), 2)
+        single["persona_rouge_l"] = np.array([rouge_l(a.told, personas) for a in answers])
+    found = {name: judged_ci95(values, groups) for name, values in single.items()}
+    for name, value in corpus.items():
+        found[name] = corpus_ci95(lambda rows, value=value: [value(a, rows) for a in answers], groups)
+    return _rows(label, found, len(answers))
 
 
-def corpus_metrics(answers: Sequence[Answers], true: Sequence[str]) -> dict[str, list[float]]:
-    """Return the metrics that a corpus has, by seed."""
-    bleu = sacrebleu.BLEU(lowercase=True)
-    return {
-        "bleu": [bleu.corpus_score(list(a.responses), [list(true)]).score for a in answers],
-        **{f"distinct_{n}": [distinct(a.responses, n) for a in answers] for n in (1, 2)},
-    }
+def corpus_ci95(value: Callable[[np.ndarray], Sequence[float]], groups: np.ndarray) -> tuple[float, float, int]:
+    """Return mean over seeds, half the 95% interval and N of a measure of whole corpora (BLEU, say).
+
+    The interval is the wider one of that over seeds and that over exchanges, a jackknife over blocks of groups
+    (Quenouille, Biometrika 1956).
+
+    Args:
+        value: which of the N exchanges -> the measure of each seed.
+        groups: `(N,)` which exchanges are not independent.
+    """
+    count, n = len(np.unique(groups)), len(groups)
+    mean, over_seeds = mean_ci95(value(np.arange(n)))
+    blocks = min(BLOCKS, count)
+    if blocks < 2:
+        return mean, over_seeds, n
+    block = (np.random.default_rng(0).permutation(count) % blocks)[np.unique(groups, return_inverse=True)[1]]
+    without = [np.mean(value(np.flatnonzero(block != left))) for left in range(blocks)]
+    over_exchanges = stats.t.ppf(0.975, blocks - 1) * (blocks - 1) * stats.sem(without)
+    return mean, float(np.fmax(over_exchanges, over_seeds)), n
+
+
+def perplexity(answers: Answers, rows: np.ndarray, of: str = "") -> float:
+    """Return the perplexity of the true responses (or, `of="persona_"`, personas) over all tokens of some rows."""
+    nats, tokens = (np.asarray(getattr(answers, f"{of}{name}"))[rows].sum() for name in ("nats", "tokens"))
+    return float(np.exp(nats / tokens))
+
+
+def distinct_2(answers: Answers, rows: np.ndarray) -> float:
+    """Return Distinct-2 of the responses of some rows."""
+    return distinct(_at(answers.responses, rows))
+
+
+def bleu(said: Sequence[str], true: Sequence[str], rows: np.ndarray) -> float:
+    """Return sacrebleu's BLEU of some rows, without regard to case."""
+    return sacrebleu.BLEU(lowercase=True).corpus_score(_at(said, rows), [_at(true, rows)]).score
 
 
 def labels_of(answers: Sequence[Answers], critic: str) -> np.ndarray:
@@ -161,49 +187,53 @@ def rouge_l(said: Sequence[str], true: Sequence[str]) -> list[float]:
     return [scorer.score(target, text)["rougeL"].fmeasure for target, text in zip(true, said, strict=True)]
 
 
-def perplexity_ci95(answers: Sequence[Answers], groups: np.ndarray, of: str = "") -> tuple[float, float]:
-    """Return perplexity over all tokens and half its 95% interval (delta method)."""
-    nats, tokens = (np.array([getattr(a, f"{of}{name}") for a in answers]) for name in ("nats", "tokens"))
-    mean = nats.sum() / tokens.sum()
-    _, half = crossed_ci95(mean + (nats - mean * tokens) / tokens.mean(), groups)
-    return float(np.exp(mean)), float(np.exp(mean) * half)
-
-
 def gains(answers: Mapping[str, Sequence[Answers]], groups: np.ndarray) -> list[ResultRow]:
     """Return what REINFORCE changed, seed by seed and exchange by exchange, against the same seeds without it.
 
-    Of rewards the difference; of perplexity and Distinct-2 the relative change, (with - without) / without.
+    Of rewards the difference; of perplexity and Distinct-2 the relative change, with / without - 1.
 
     Args:
         answers: by system, those of its seeds; seed by seed as those of `ours`.
         groups: which exchanges are not independent.
     """
     rows = []
-    for name, after in answers.items():
+    for name in answers:
         if SYSTEMS[name].reinforce is None:
             continue
-        both = min(len(after), len(answers[OURS]))
-        after, before = after[:both], answers[OURS][:both]
-        label, seeds = SYSTEMS[name].label, both
-        for critic in CRITICS:
-            mean, half, count = judged_ci95(labels_of(after, critic) - labels_of(before, critic), groups)
-            rows.append(ResultRow(label, f"{critic}_reward_gain", mean, half, count, seeds))
-        for metric, value in (("perplexity", _perplexity), ("distinct_2", lambda a: distinct(a.responses))):
-            mean, half = mean_ci95([value(a) / value(b) - 1 for a, b in zip(after, before, strict=True)])
-            ci95 = half if np.isfinite(half) else None
-            rows.append(ResultRow(label, f"{metric}_change", mean, ci95, len(groups), seeds))
+        pairs = list(zip(answers[name], answers[OURS], strict=False))
+        after, before = zip(*pairs, strict=True)
+        found = {
+            f"{critic}_reward_gain": judged_ci95(labels_of(after, critic) - labels_of(before, critic), groups)
+            for critic in CRITICS
+        }
+        for metric, value in (("perplexity", perplexity), ("distinct_2", distinct_2)):
+            found[f"{metric}_change"] = corpus_ci95(partial(_changes, value, pairs), groups)
+        rows += _rows(SYSTEMS[name].label, found, len(pairs))
     return rows
-
-
-def _perplexity(answers: Answers) -> float:
-    return float(np.exp(sum(answers.nats) / sum(answers.tokens)))
 
 
 def by_seed(answers: Sequence[Answers], exchanges: Sequence[Exchange]) -> dict[str, list[float]]:
     """Return perplexity, ROUGE-L and the critic's mean label of each seed."""
     true = [exchange.response for exchange in exchanges]
     return {
-        "perplexity": [_perplexity(a) for a in answers],
+        "perplexity": [perplexity(a, np.arange(len(true))) for a in answers],
         "rouge_l": [float(np.mean(rouge_l(a.responses, true))) for a in answers],
         "critic_reward": [float(np.nanmean(a.critic)) for a in answers],
     }
+
+
+def _at(texts: Sequence[str], rows: np.ndarray) -> list[str]:
+    return [texts[row] for row in rows]
+
+
+def _changes(value: Metric, pairs: Sequence[tuple[Answers, Answers]], rows: np.ndarray) -> list[float]:
+    """Return the relative change of each seed; NaN where it was 0 before."""
+    both = [(value(after, rows), value(before, rows)) for after, before in pairs]
+    return [after / before - 1 if before else float("nan") for after, before in both]
+
+
+def _rows(label: str, found: Mapping[str, tuple[float, float, int]], seeds: int) -> list[ResultRow]:
+    return [
+        ResultRow(label, metric, mean, float(half) if np.isfinite(half) else None, n, seeds)
+        for metric, (mean, half, n) in found.items()
+    ]

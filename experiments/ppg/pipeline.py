@@ -1,10 +1,10 @@
-"""The whole comparison: critics, supervised start, REINFORCE, evaluation and report, each resumed where it was left."""
+"""The whole comparison: speed, critics, supervised start, REINFORCE, evaluation; each resumed where it was left."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +15,13 @@ from agents.exchanges import Draws
 from agents.reinforce import ReinforceConfig
 from dialog_envs import corpora
 from dialog_envs.lm.decoding import Sampling
-from experiments.ppg import critics, data, evaluation, reinforced, report, supervised
+from experiments.ppg import critics, data, evaluation, reinforced, report, shipping, speed, supervised
 from experiments.ppg.critics import Critics
+from experiments.ppg.speed import Speed
 from experiments.ppg.supervised import Supervision
 from experiments.ppg.systems import COLD_START, GENERATED, OURS, RL, SYSTEMS
-from experiments.run_folder import ResultRow, model_files, open_run
-from reward_models.dmi.reward import POCKET
+from experiments.run_folder import ResultRow, model_files, open_run, write_json
+from reward_models.dmi.encoder import encoder_source
 from reward_models.persona_critic import PersonaCritic
 
 COLD_TURNS = (1, 2, 3)
@@ -34,8 +35,10 @@ class Config:
     """Run folder."""
     data: Path | None = None
     """Folder of the official corpus files (default: `DIALOG_ENVS_DATA`, else `../shared/data`)."""
-    until: Literal["critics", "supervised", "reinforce", "report"] = "report"
-    """The last stage to run: critics, supervised, reinforce, report."""
+    until: Literal["speed", "critics", "supervised", "reinforce", "report"] = "report"
+    """The last stage to run."""
+    ship: bool = False
+    """Behind the report, put the critic and `ours with RL` of the first seed where the package loads them from."""
     lm: str = "pocket"
     """What both generators start from: `pocket`, a folder, or a Hugging Face name (`microsoft/DialoGPT-medium`)."""
     systems: tuple[str, ...] = tuple(SYSTEMS)
@@ -44,23 +47,25 @@ class Config:
     """Seeds of ours without and with RL."""
     other_seeds: int = 1
     """Seeds of the other systems, RL's ablations and options among them."""
-    held_out: float = 0.5
+    held_out: float = 0.4
     """Share of PersonaChat's validation personas that no training dialogue shows; evaluated is between them alone. With
     0 all validation dialogues are evaluated, though training has seen their personas."""
     context_turns: int = 4
     """Most turns before a response that are shown."""
-    evaluated: int = 300
+    evaluated: int = 500
     """Exchanges that are evaluated."""
     cold: int = 60
     """Exchanges of each length of Figure 3 (1, 2 and 3 turns before the response)."""
     critics: Critics = field(default_factory=Critics)
-    """Both critics."""
+    """The critics."""
+    speed: Speed = field(default_factory=Speed)
+    """How the speed of a rollout is measured; run nothing else meanwhile."""
     supervision: Supervision = field(default_factory=Supervision)
     """The supervised start."""
-    updates: int = 60
+    updates: int = 100
     """Updates of REINFORCE."""
     reinforce: ReinforceConfig = field(
-        default_factory=lambda: ReinforceConfig(learning_rate=2e-5, validate_every=20, bf16=True)
+        default_factory=lambda: ReinforceConfig(learning_rate=2e-5, validate_every=25, bf16=True)
     )
     """REINFORCE; the paper's rate is 5e-6, on a model sixty times as large and for many more updates."""
     tuned: int = 60
@@ -68,7 +73,8 @@ class Config:
     evaluation: Draws = field(default_factory=lambda: Draws(Sampling(48), Sampling(24)))
     """How evaluated personas and responses are drawn."""
     paper: Path | None = None
-    """JSON file `{system: {metric: value}}` of the paper's Table 1, by the names of `systems` and of `results.json`."""
+    """JSON file `{system: {metric: value}}` of the paper's values, by the names of `systems` or critics and the metrics
+    of `results.json`; they stand in columns beside ours. None: the accuracies of its critics."""
     threads: int = 2
     """CPU threads."""
 
@@ -77,21 +83,24 @@ def run(config: Config) -> Path:
     """Run the stages up to `until`; return the run folder.
 
     Raises:
-        ValueError: a system is unknown, or the folder holds a run with other settings.
-        FileNotFoundError: there is no data folder, or an official file is missing in it.
+        ValueError: a system is unknown, the folder holds a run with other settings, or what is to be shipped was made
+            from something else than the shipped models.
+        FileNotFoundError: there is no data folder, or an official file or the file of the paper's values is missing.
     """
     unknown = [name for name in config.systems if name not in SYSTEMS]
     if unknown:
         raise ValueError(f"unknown system {unknown[0]!r}, expected some of {', '.join(SYSTEMS)}")
+    if config.ship:
+        shipping.check(config.lm, config.critics.critic.encoder, config.systems)
+    report.read_paper(config.paper)
     root = config.data or corpora.default_root()
     if root is None:
         raise FileNotFoundError("no corpus folder: give --data DIR or set DIALOG_ENVS_DATA")
     torch.set_num_threads(config.threads)
     sources = data.files(root)
-    encoder = str(POCKET) if config.critics.critic.encoder == "pocket" else config.critics.critic.encoder
-    for name in (config.lm, encoder):
+    for name in (config.lm, str(encoder_source(config.critics.critic.encoder))):
         sources += model_files(name) if name == "pocket" or Path(name).is_dir() else []
-    free = ("until", "systems", "seeds", "other_seeds", "paper", "threads", "data")
+    free = ("until", "ship", "systems", "seeds", "other_seeds", "paper", "threads", "data")
     out = open_run(config.out, "ppg", config, sources, changeable=free)
     return Pipeline(config, out, data.read_parts(root, config.held_out)).run()
 
@@ -132,6 +141,7 @@ class Pipeline:
     def run(self) -> Path:
         """Run the stages; return the run folder."""
         stages = {
+            "speed": self.measure_speed,
             "critics": self.make_critics,
             "supervised": self.train_supervised,
             "reinforce": self.train_reinforce,
@@ -143,8 +153,15 @@ class Pipeline:
                 break
         return self.out
 
+    def measure_speed(self) -> None:
+        """Measure how fast exchanges are generated, where that is not done."""
+        path = self.out / "speed.json"
+        if not path.exists():
+            rows = speed.measure(self.config.lm, data.sample(self.all_evaluated, 1000, 0), self.config.speed)
+            write_json(path, [asdict(row) for row in rows])
+
     def make_critics(self) -> None:
-        """Train both critics, or load them."""
+        """Train the critics, or load them."""
         found = critics.read(self.parts, self.config.context_turns)
         for name, exchanges in found.items():
             self.judges[name] = critics.make(exchanges, name, self.config.critics, self.out / "critics" / name)
@@ -198,7 +215,7 @@ class Pipeline:
 
     def report(self) -> None:
         """Evaluate every system and write results, tables, figures and the page."""
-        rows = self._facts()
+        rows = self._facts() + [ResultRow(**row) for row in json.loads((self.out / "speed.json").read_text())]
         for name, critic in self.judges.items():
             rows += critics.accuracies(name, critic, self.all_evaluated, 0)
         found = {n: [self.answers(n, seed, "evaluation") for seed in self.seeds(n)] for n in self.names}
@@ -208,6 +225,8 @@ class Pipeline:
             rows += evaluation.measure(SYSTEMS[name].label, answers, exchanges, groups)
         rows += evaluation.gains(found, groups)
         report.write(self.out, self.config, rows, self._cold(), self._histories(), self._examples(found))
+        if self.config.ship:
+            shipping.ship(self.out / "critics" / "critic", self.folders(RL, 0), self.config, rows)
 
     def _kinds(self, name: str) -> Sequence[str]:
         system = SYSTEMS[name]

@@ -1,4 +1,4 @@
-"""Tables, figures and one page: what was measured, beside the paper's values where a file of them is given."""
+"""Tables, figures and one page: what was measured, beside the paper's values as far as a file gives them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agents.exchanges import Exchange
 from experiments.plots import plot_curves
+from experiments.ppg.critics import LEARNS
 from experiments.ppg.evaluation import CRITICS
-from experiments.ppg.systems import RL, SYSTEMS
+from experiments.ppg.speed import BATCHED, SINGLE
+from experiments.ppg.systems import OURS, RL, SYSTEMS
 from experiments.run_folder import ResultRow, write_json, write_results
 
+PAPER = Path(__file__).parents[1] / "templates" / "ppg_paper.json"
+CRITICS_TITLE = "Critics"
 EXAMPLES = 12
 LIMIT = 0.02  # most that perplexity may rise, or Distinct-2 fall, by REINFORCE
 METRICS = {
@@ -33,6 +38,7 @@ METRICS = {
 }
 PERSONA_METRICS = {
     "persona_perplexity": "PPL of the true persona",
+    "persona_bleu": "BLEU",
     "persona_rouge_l": "ROUGE-L F",
     "persona_distinct_1": "Distinct-1",
     "persona_distinct_2": "Distinct-2",
@@ -49,9 +55,46 @@ ACCURACIES = {
     "accuracy_partner": "partner's persona",
     "majority_partner": "majority",
 }
-PAPER_CRITIC = ("the paper's (DistilBERT)", ["about 0.75", "", "about 0.60", ""])
+SPEEDS = {"exchanges_per_second": "exchanges a second", "times_as_fast": "times as fast"}
+LEARNED = [name for name, system in SYSTEMS.items() if system.reinforce is not None]
+TABLES = (  # title, what to know of it, metrics, lines
+    (
+        CRITICS_TITLE,
+        "Accuracy on balanced true and swapped pairs of the evaluated dialogues. The critic gives the reward; the "
+        "second one was never optimised; the partner critic learned with the persona of whom a response is said to.",
+        ACCURACIES,
+        list(LEARNS),
+    ),
+    (
+        "Responses (the paper's Table 1)",
+        "Mean ± half of the 95% interval, over exchanges and seeds. Critic: mean label, +1 or -1; the second critic "
+        "was never optimised.",
+        METRICS,
+        [name for name in SYSTEMS if name not in LEARNED or name == RL],
+    ),
+    (
+        "Ablation: which generator REINFORCE trains, and how",
+        "The same measures; all of them start from ours without RL.",
+        METRICS,
+        [OURS, *LEARNED],
+    ),
+    ("What REINFORCE changes", "Against the same seeds without it, exchange by exchange.", GAINS, LEARNED),
+    (
+        "Partner personas that the response generator is told",
+        "BLEU and ROUGE-L against the true persona. True personas and their top 3 traits have no perplexity.",
+        PERSONA_METRICS,
+        list(SYSTEMS),
+    ),
+    (
+        "Speed of a rollout",
+        "Personas and responses of full length; one at a time is `generate` of transformers with batch 1.",
+        SPEEDS,
+        [BATCHED, SINGLE],
+    ),
+)
 
 ColdStart = dict[str, dict[str, np.ndarray]]  # metric -> system -> (seeds, turns)
+Paper = Mapping[str, Mapping[str, float]]  # system -> metric -> value
 Histories = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]  # system -> one curve a seed
 
 
@@ -84,57 +127,60 @@ def write(
     """Write `results.json`, `tables.md`, `cold_start.json`, figures and `page.html`, and print the tables."""
     write_results(out, rows)
     write_json(out / "cold_start.json", {m: {s: v.tolist() for s, v in by.items()} for m, by in cold.items()})
-    tables = make_tables(rows, json.loads(config.paper.read_text()) if config.paper else {})
+    tables = make_tables(rows, read_paper(config.paper))
     figures = [*draw_cold_start(out, cold), *draw_histories(out, histories)]
-    context = {"tables": tables, "verdicts": verdicts(rows), "config": config, "paper": config.paper is not None}
-    plain = _environment(False).get_template("ppg_tables.md").render(**context)
-    _write(out / "tables.md", plain)
+    context = {"tables": tables, "verdicts": verdicts(rows), "config": config}
+    plain = environment(False).get_template("ppg_tables.md").render(**context)
+    write_text(out / "tables.md", plain)
     pictures = [(path.stem.replace("_", " "), base64.b64encode(path.read_bytes()).decode()) for path in figures]
-    page = _environment(True).get_template("ppg_page.html")
-    _write(out / "page.html", page.render(**context, figures=pictures, examples=examples))
+    page = environment(True).get_template("ppg_page.html")
+    write_text(out / "page.html", page.render(**context, figures=pictures, examples=examples))
     print(plain)
 
 
-def make_tables(rows: Sequence[ResultRow], paper: Mapping[str, Mapping[str, float]]) -> list[Table]:
-    """Return the tables that there are rows for; `paper` holds the paper's Table 1 by system and metric."""
+def read_paper(path: Path | None) -> Paper:
+    """Read the paper's values, `{system: {metric: value}}`; without a path those of its critics.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON of that form, or names a system that is in no table.
+    """
+    path = path or PAPER
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for system, metrics in values.items() if isinstance(values, dict) else [("", values)]:
+        if system not in (*LEARNS, *SYSTEMS):
+            raise ValueError(f"{path} has values of {system!r}, expected some of {', '.join((*LEARNS, *SYSTEMS))}")
+        if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
+            raise ValueError(f"{path}: {system!r} has {metrics!r}, expected numbers by metric")
+    return values
+
+
+def make_tables(rows: Sequence[ResultRow], paper: Paper) -> list[Table]:
+    """Return the tables; a metric that `paper` has for one of a table's lines has a second column, of its values."""
     found = {(row.system, row.metric): row for row in rows}
-    labels = [system.label for system in SYSTEMS.values()]
-    keys = {system.label: name for name, system in SYSTEMS.items()}
-    main = _table(
-        "Responses (the paper's Table 1)",
-        "Mean ± half of the 95% interval, over exchanges and seeds. BLEU and Distinct-n are of a whole corpus: their "
-        "intervals are over seeds. Critic: mean label, +1 or -1; the second critic was never optimised.",
-        METRICS, labels, found,
-    )  # fmt: skip
-    beside = [name for name in METRICS if any(name in values for values in paper.values())]
-    columns = [*main.columns, *(f"{METRICS[name]}, paper" for name in beside)]
+    return [_table(*what, found, paper) for what in TABLES]
+
+
+def _table(
+    title: str,
+    note: str,
+    metrics: Mapping[str, str],
+    names: Sequence[str],
+    found: Mapping[tuple[str, str], ResultRow],
+    paper: Paper,
+) -> Table:
+    given = {metric for name in names for metric in paper.get(name, {})}
+    columns = [[column, f"{column}, paper"][: 1 + (metric in given)] for metric, column in metrics.items()]
     lines = []
-    for label, cells in main.lines:
-        given = paper.get(keys[label], {})
-        lines.append((label, [*cells, *(str(given.get(name, "")) for name in beside)]))
-    critics = _table(
-        "Critics",
-        "Accuracy on balanced true and swapped pairs of the evaluated dialogues, whose personas the critics never saw.",
-        ACCURACIES, CRITICS, found,
-    )  # fmt: skip
-    return [
-        Table(critics.title, critics.note, critics.columns, [*critics.lines, PAPER_CRITIC]),
-        Table(main.title, main.note, columns, lines),
-        _table(
-            "What REINFORCE changes",
-            "Against the same seeds without it: rewards exchange by exchange, the others by seed.",
-            GAINS,
-            labels,
-            found,
-        ),
-        _table(
-            "Partner personas that the response generator is told",
-            "ROUGE-L against the true persona. Top-3 and true personas are no generated ones and have no perplexity.",
-            PERSONA_METRICS,
-            labels,
-            found,
-        ),
-    ]
+    for name in names:
+        label = SYSTEMS[name].label if name in SYSTEMS else name
+        cells = [
+            [_cell(found.get((label, metric))), str(paper.get(name, {}).get(metric, ""))][: 1 + (metric in given)]
+            for metric in metrics
+        ]
+        if any((label, metric) in found for metric in metrics):
+            lines.append((label.replace("_", " "), list(chain.from_iterable(cells))))
+    return Table(title, note, list(chain.from_iterable(columns)), lines)
 
 
 def verdicts(rows: Sequence[ResultRow]) -> list[str]:
@@ -146,15 +192,18 @@ def verdicts(rows: Sequence[ResultRow]) -> list[str]:
     said = []
     for name in CRITICS:
         row = found[f"{name}_reward_gain"]
-        clear = abs(row.value) > row.ci95
+        half = float("nan") if row.ci95 is None else row.ci95
+        clear = abs(row.value) > half
         what = ("rises" if row.value > 0 else "falls") + (", zero excluded" if clear else ", but zero is not excluded")
-        said.append(f"The {name.replace('_', ' ')}'s mean label {what}: {row.value:+.3f} ± {row.ci95:.3f}.")
+        said.append(f"The {name.replace('_', ' ')}'s mean label {what}: {row.value:+.3f} ± {half:.3f}.")
     gains = [found[f"{name}_reward_gain"].value for name in CRITICS]
     said.append(f"Both critics {'agree' if gains[0] * gains[1] > 0 else 'do not agree'} on the direction.")
     for metric, worse, name in (("perplexity_change", 1, "Perplexity"), ("distinct_2_change", -1, "Distinct-2")):
-        value = found[metric].value
-        kept = "within" if worse * value <= LIMIT else "beyond"
-        said.append(f"{name} changes by {100 * value:+.1f}%, {kept} the limit of {100 * LIMIT:.0f}% for the worse.")
+        row = found[metric]
+        kept = "within" if worse * row.value <= LIMIT else "beyond"
+        half = "" if row.ci95 is None else f" ± {100 * row.ci95:.1f}"
+        change = f"{100 * row.value:+.1f}{half}%"
+        said.append(f"{name} changes by {change}, {kept} the limit of {100 * LIMIT:.0f}% for the worse.")
     return said
 
 
@@ -191,21 +240,6 @@ def draw_histories(out: Path, histories: Histories) -> list[Path]:
     return paths
 
 
-def _table(
-    title: str,
-    note: str,
-    metrics: Mapping[str, str],
-    systems: Sequence[str],
-    found: Mapping[tuple[str, str], ResultRow],
-) -> Table:
-    lines = []
-    for system in systems:
-        cells = [_cell(found.get((system, metric))) for metric in metrics]
-        if any(cells):
-            lines.append((system, cells))
-    return Table(title, note, list(metrics.values()), lines)
-
-
 def _cell(row: ResultRow | None) -> str:
     if row is None:
         return ""
@@ -214,7 +248,8 @@ def _cell(row: ResultRow | None) -> str:
     return text if row.ci95 is None else f"{text} ± {row.ci95:.{digits}f}"
 
 
-def _environment(html: bool) -> Environment:
+def environment(html: bool) -> Environment:
+    """Return what renders the templates."""
     return Environment(
         loader=PackageLoader("experiments"),
         autoescape=html,
@@ -224,7 +259,8 @@ def _environment(html: bool) -> Environment:
     )
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole: to a temporary name, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -34,7 +34,7 @@ CHECKPOINT, RECORD = "checkpoint.safetensors", "training.json"
 class Supervision:
     """How a generator is trained; the paper: Adam at 5e-4, 2 epochs."""
 
-    exchanges: int = 1000
+    exchanges: int = 4000
     """Exchanges of the training part that a generator learns from."""
     longest: int = 288
     """Texts that are longer with their prompts, in tokens, are left out."""

@@ -14,17 +14,19 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3 import DQN, PPO
 
 import dialog_envs  # noqa: F401
+from agents.exchanges import Draws, Exchange, judge, labels, roll_out
 from agents.sb3_vec_env import SB3VecEnv
 from dialog_envs.adapters import DialogueEnv, DialogueVectorEnv
 from dialog_envs.core import DialogueCore
 from dialog_envs.dialogue import Turn
 from dialog_envs.envs.ppg import decode_action, decode_observation, encode_text, ppg_core
-from dialog_envs.envs.ppg_select import load_generator, ppg_select_core
+from dialog_envs.envs.ppg_select import generator_name, load_generator, ppg_select_core
 from dialog_envs.judges import PersonaJudge
+from dialog_envs.lm.decoding import Sampling
 from dialog_envs.parts import Rows
 from dialog_envs.retry import Failure
 from dialog_envs.scenarios.scenario import AGENT, PARTNER
-from dialog_envs.speakers.ppg import PersonasGenerator
+from dialog_envs.speakers.ppg import PersonasGenerator, ResponseGenerator
 
 TEXTS = ("i guess they like jazz.", "i am a baker.", "they have a dog?", "how are you doing today?", "", "hello.")
 ENVIRONMENTS = ("DialogEnvs/PPG-v0", "DialogEnvs/PPGSelect-v0")
@@ -221,6 +223,11 @@ def test_texts_become_actions_and_texts_again(ppg):
     assert encode_text(gym.wrappers.OrderEnforcing(env), "hello.").tolist() == encode_text(env, "hello.").tolist()
 
 
+def test_only_token_ids_are_read_as_texts(select):
+    with pytest.raises(TypeError, match="has CandidateChooser actions, expected an environment of DialogEnvs/PPG-v0"):
+        encode_text(DialogueEnv(select()), "hello.")
+
+
 def test_what_stands_behind_the_first_end_is_not_read(ppg):
     env = DialogueEnv(ppg())
     writer = env.core.actor
@@ -273,6 +280,23 @@ def test_an_observation_is_the_generators_prompt(ppg):
     assert observation[0] == 1 and decode_observation(env, observation)["partner_persona"] == "i like jazz."
     both = decode_observation(env, np.stack([observation, observation]))
     assert both == [decode_observation(env, observation)] * 2
+
+
+def test_an_episode_is_what_reinforce_rolls_out(ppg):
+    """The environment shows the generators their prompts and rewards generated texts with the critic's label."""
+    env = DialogueVectorEnv(ppg(3), AutoresetMode.DISABLED)
+    first, _ = env.reset(seed=4)
+    states = env.core.states
+    exchanges = [Exchange(state.dialogue, AGENT, PARTNER, "") for state in states]
+    folder = str(env.core.actor.lm.model.config._name_or_path)
+    personas, response = (kind.from_pretrained(folder) for kind in (PersonasGenerator, ResponseGenerator))
+    draws = Draws(Sampling(8, 1.0, 0.0), Sampling(6, 1.0, 0.0))
+    rollout = roll_out(personas, response, exchanges, [(row,) for row in range(3)], draws)
+    second, *_ = env.step(encode_text(env, rollout.personas, truncate=True))
+    for shown, prompts in ((first, rollout.persona_prompts), (second, rollout.response_prompts)):
+        assert [tuple(row[3 : 3 + row[2]]) for row in shown] == [prompt.ids for prompt in prompts]
+    _, rewards, *_ = env.step(encode_text(env, rollout.responses, truncate=True))
+    assert rewards.tolist() == labels(judge(WordCritic(), exchanges, rollout.responses)).tolist()
 
 
 def test_a_long_dialogue_loses_its_oldest_turns_only(ppg):
@@ -361,6 +385,15 @@ def test_offering_draws_nothing_from_the_rows_stream(ppg, select):
         core.step(actions_of(core, 1)[0])
         streams.append(core.states[0].stream.bit_generator.state)
     assert streams[0] == streams[1]
+
+
+def test_the_shipped_generators_go_with_the_shipped_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("dialog_envs.envs.ppg_select.POCKET", tmp_path)
+    (tmp_path / "personas").mkdir()
+    assert generator_name(PersonasGenerator, None, "pocket") == str(tmp_path / "personas")
+    assert generator_name(ResponseGenerator, None, "pocket") == "pocket"  # none is shipped
+    assert generator_name(PersonasGenerator, None, "other/model") == "other/model"
+    assert generator_name(PersonasGenerator, "my/folder", "pocket") == "my/folder"
 
 
 def test_the_generators_are_frozen(select):

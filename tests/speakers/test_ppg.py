@@ -63,6 +63,8 @@ def test_a_situation_comes_apart_again():
         assert parted(personas_view(dialogue, "me").situations["me"]) == (persona, "")
         for partner in ("i have a dog.", "", None):
             assert parted(response_view(dialogue, "me", partner).situations["me"]) == (persona, partner or "")
+    assert parted("system\nabout you: i am a baker. about them: ?") == ("i am a baker.", "")
+    assert parted("system\nabout you: i am a baker.") == ("i am a baker.", "")
 
 
 @every_model

@@ -14,6 +14,7 @@ from agents.reinforce import ReinforceConfig
 from dialog_envs.lm.decoding import Sampling
 from experiments import ppg
 from experiments.ppg.critics import Critics
+from experiments.ppg.speed import Speed
 from experiments.ppg.supervised import Supervision
 from reward_models.dmi.encoder import DialogueEncoder, EncoderConfig
 from reward_models.dmi.tokens import train_tokenizer
@@ -46,7 +47,7 @@ def write_corpora(root: Path) -> Path:
     (chat / "train_subset_self_original_no_cands.txt").write_text("".join(chat_block(a, b, False) for a, b in train))
     (root / "msc").mkdir()
     for session in (2, 3, 4, 5):
-        records = [msc_record(50 + session * 10 + i, 100 + session * 10 + i) for i in range(4)]
+        records = [msc_record(i * 9, 50 + session * 10 + i, 100 + session * 10 + i) for i in range(4)]
         (root / "msc" / f"session-{session}-valid.json").write_text(json.dumps(records))
     (root / "synthetic_persona_chat").mkdir()
     with (root / "synthetic_persona_chat" / "Synthetic-Persona-Chat_valid.csv").open("w", newline="") as file:
@@ -66,10 +67,10 @@ def chat_block(partner: int, you: int, both: bool) -> str:
     return "".join(f"{number} {line}\n" for number, line in enumerate(lines, 1))
 
 
-def msc_record(user: int, assistant: int) -> dict:
+def msc_record(origin: int, user: int, assistant: int) -> dict:
     said = talk(user, assistant)
     meta = {"user": persona(user), "assistant": persona(assistant)}
-    return {"id": f"{user}", "meta": meta, "dialogue": [said[i : i + 2] for i in range(0, len(said), 2)]}
+    return {"id": f"valid_{origin}", "meta": meta, "dialogue": [said[i : i + 2] for i in range(0, len(said), 2)]}
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +107,7 @@ def settings(corpora_root, encoder_folder, model_folder):
             "supervision": Supervision(exchanges=8, epochs=1, batch_size=4, checkpoint_every=1, bf16=False),
             "reinforce": ReinforceConfig(learning_rate=1e-3, batch_size=4, validate_every=1, draws=DRAWS),
             "evaluation": DRAWS,
+            "speed": Speed(exchanges=8, single=2, repeats=2, draws=DRAWS),
         }
         return ppg.Config(**(kept | changes))
 

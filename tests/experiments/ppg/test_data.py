@@ -23,11 +23,25 @@ def test_no_evaluated_persona_is_trained_on(corpora_root):
     assert len(evaluated) == 8 and len(parts.evaluation) == 6  # four of eight people
     assert not any(data.dialogue_traits(dialogue) & evaluated for dialogue in trained)
     assert parts.left_out["synthetic_persona_chat/valid"] == 22  # all but those between the other four
-    assert parts.left_out["personachat/valid"] == 22 and parts.left_out["msc/valid"] == 0
+    assert parts.left_out["personachat/valid"] == 22
     held = {number for number in range(8) if traits(" ".join(persona(number))) <= evaluated}
     assert parts.left_out["personachat/train"] == (0 in held)
     again = data.read_parts(corpora_root, 0.5)
     assert [d.situations for d in again.evaluation] == [d.situations for d in parts.evaluation]
+
+
+def test_sessions_that_go_on_from_a_dialogue_with_an_evaluated_persona_are_not_trained_on(corpora_root):
+    """Their personas are the same people's in other words."""
+    valid = list(corpora.read("personachat", corpora_root, "valid"))
+    origins = data.session_origins(corpora_root, len(valid))
+    assert origins == [0, 9, 18, 27] * 4
+    hidden = data.hidden_traits(valid, 0.5)
+    clean = [number for number in origins if not data.dialogue_traits(valid[number]) & hidden]
+    assert 0 < len(clean) < len(origins)
+    parts = data.read_parts(corpora_root, 0.5, tuning=0)
+    assert len(parts.training["msc/valid"]) == len(clean)
+    with pytest.raises(ValueError, match="a record has id 'valid_9', expected valid_N with N below 5"):
+        data.session_origins(corpora_root, 5)
 
 
 def test_parts_do_not_overlap_and_lose_nothing(corpora_root):
@@ -115,3 +129,4 @@ def test_the_official_files_share_their_personas_and_are_cut_apart():
     evaluated = set().union(*map(data.dialogue_traits, parts.evaluation))
     trained = [d for dialogues in parts.training.values() for d in dialogues]
     assert not any(data.dialogue_traits(dialogue) & evaluated for dialogue in trained)
+    assert parts.left_out["msc/valid"] > 1200  # three in four go on from a dialogue with an evaluated persona

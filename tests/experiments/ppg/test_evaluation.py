@@ -13,6 +13,7 @@ from dialog_envs.dialogue import Dialogue
 from experiments.ppg import evaluation
 from experiments.ppg.evaluation import Answers
 from experiments.ppg.systems import SYSTEMS
+from experiments.statistics import mean_ci95
 
 TRUE = ["i like my dog.", "we sell bread.", "no.", "it is cold."]
 EXCHANGES = [
@@ -49,7 +50,7 @@ def test_true_answers_are_perfect():
     assert found["critic_reward"].value == 0.5 and found["second_critic_reward"].value == 0
     assert found["distinct_1"].value == 1
     assert found["words"].value == 11 / 4
-    assert found["bleu"].ci95 is None and found["distinct_2"].ci95 is None  # one seed
+    assert found["bleu"].ci95 == pytest.approx(0) and found["perplexity"].ci95 > 0  # over exchanges: there is one seed
     assert all(row.n == 4 and row.seeds == 1 for row in found.values())
 
 
@@ -60,16 +61,34 @@ def test_other_answers_are_not():
     assert found["distinct_1"].value == 2 / 16 and found["distinct_2"].value == 2 / 12
 
 
-def test_perplexity_interval_is_the_delta_methods():
+def test_a_means_interval_over_blocks_is_students():
+    values = np.random.default_rng(0).normal(size=20)
+    mean, half, n = evaluation.corpus_ci95(lambda rows: [values[rows].mean()], np.arange(20))
+    assert (mean, half) == pytest.approx(mean_ci95(values)) and n == 20
+
+
+def test_perplexitys_interval_is_the_bootstraps():
     rng = np.random.default_rng(0)
-    tokens = rng.integers(3, 20, 400).astype(float)
-    nats = tokens * 2 + rng.normal(0, 3, 400)
+    tokens = rng.integers(3, 20, 4000).astype(float)
+    nats = tokens * 2 + rng.normal(0, 3, 4000)
     one = replace(answers(), nats=nats.tolist(), tokens=tokens.tolist())
-    value, half = evaluation.perplexity_ci95([one], np.arange(400))
-    drawn = [rng.integers(0, 400, 400) for _ in range(2000)]
+    value, half, _ = evaluation.corpus_ci95(lambda rows: [evaluation.perplexity(one, rows)], np.arange(4000))
+    drawn = [rng.integers(0, 4000, 4000) for _ in range(1000)]
     resampled = [np.exp(nats[rows].sum() / tokens[rows].sum()) for rows in drawn]
     assert value == pytest.approx(np.exp(nats.sum() / tokens.sum()))
-    assert half == pytest.approx(1.96 * np.std(resampled), rel=0.1)
+    assert half == pytest.approx(2.09 * np.std(resampled), rel=0.35)  # 20 blocks estimate it to a sixth
+
+
+def test_intervals_know_of_groups_and_of_seeds():
+    values = np.repeat(np.random.default_rng(1).normal(size=40), 5)
+
+    def half(groups: np.ndarray, *seeds: float) -> float:
+        return evaluation.corpus_ci95(lambda rows: [values[rows].mean() + seed for seed in seeds], groups)[1]
+
+    groups = np.repeat(np.arange(40), 5)
+    assert half(groups, 0.0) > 1.5 * half(np.arange(200), 0.0)
+    assert half(groups, -1.0, 1.0) == pytest.approx(mean_ci95([-1.0, 1.0])[1])
+    assert np.isnan(half(np.zeros(200), 0.0)) and half(np.zeros(200), 0.0, 1.0) > 0
 
 
 def test_failed_judgements_are_left_out():
@@ -88,6 +107,8 @@ def test_gains_are_paired():
     assert gain["perplexity_change"].value == pytest.approx(np.exp(24 / 12) / np.exp(20 / 12) - 1)
     assert gain["distinct_2_change"].value == pytest.approx((3 / 20) / 1 - 1)
     assert gain["critic_reward_gain"].seeds == 2
+    one = by_metric(evaluation.gains({"ours": [answers()], "rl": [after]}, GROUPS))
+    assert all(one[metric].ci95 is not None for metric in gain)  # the ablation has one seed, and intervals
 
 
 def test_systems_that_are_told_nothing_have_no_personas():

@@ -6,8 +6,11 @@ import json
 
 import pytest
 
+from dialog_envs.speakers.ppg import PersonasGenerator, ResponseGenerator
 from experiments import ppg
+from experiments.ppg import shipping
 from experiments.ppg.systems import SYSTEMS
+from experiments.run_folder import ResultRow
 from reward_models.persona_critic import PersonaCritic
 
 CHEAP = ("none", "top3", "multitask", "rl", "rl_personas")
@@ -29,9 +32,12 @@ def test_everything_is_there(done):
         for metric in ("perplexity", "bleu", "rouge_l", "distinct_1", "distinct_2", "critic_reward"):
             row = found[SYSTEMS[name].label, metric]
             assert row["seeds"] == (2 if name in ("ours", "rl") else 1)
-    for critic in ("critic", "second_critic"):
+    for critic in ("critic", "second_critic", "partner_critic"):
         assert {(critic, f"accuracy_{pairing}") for pairing in ("self", "partner")} <= set(found)
-    assert (SYSTEMS["rl"].label, "critic_reward_gain") in found
+    for name in ("rl", "rl_personas"):
+        for metric in ("critic_reward_gain", "second_critic_reward_gain", "perplexity_change", "distinct_2_change"):
+            assert found[SYSTEMS[name].label, metric]["ci95"] is not None
+    assert found["batched rollout", "times_as_fast"]["value"] > 0
     run = json.loads((done / "run.json").read_text())
     assert len(run["data"]) >= 7  # corpora, language model, encoder
     assert not list(done.rglob("*checkpoint.safetensors")) and not list(done.rglob("reinforce.safetensors"))
@@ -45,8 +51,8 @@ def test_everything_is_there(done):
 def test_frozen_parts_are_the_supervised_ones_and_the_critics_are_two(done):
     folder = done / "reinforce" / "rl_personas" / "seed_0"
     assert (folder / "personas").is_dir() and not (folder / "response").exists()
-    critics = [PersonaCritic.load(done / "critics" / name) for name in ("critic", "second_critic")]
-    assert critics[0].fingerprint() != critics[1].fingerprint()
+    critics = [PersonaCritic.load(done / "critics" / name) for name in ("critic", "second_critic", "partner_critic")]
+    assert len({critic.fingerprint() for critic in critics}) == 3
     assert list((done / "reinforce" / "rl" / "seed_1" / "tensorboard").iterdir())
 
 
@@ -63,13 +69,39 @@ def test_what_is_done_is_not_done_again(done, settings):
 @pytest.mark.slow
 def test_a_seed_has_the_same_bits_alone(done, settings, tmp_path):
     """Stage by stage and with fewer systems, a run gives what the whole run gave."""
-    for stage in ("critics", "supervised", "reinforce"):
+    for stage in ("speed", "critics", "supervised", "reinforce"):
         out = ppg.run(settings(tmp_path / "other", systems=("rl",), seeds=1, until=stage))
     for name in ("critics/critic/critic.safetensors", "supervised/gold/seed_0/model.safetensors"):
         assert (out / name).read_bytes() == (done / name).read_bytes()
     histories = [json.loads((folder / "reinforce/rl/seed_0/history.json").read_text()) for folder in (done, out)]
     assert histories[0] == histories[1]
     assert not (out / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_what_is_shipped_is_what_was_trained(done, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "CRITIC", tmp_path / "critic")
+    monkeypatch.setattr(shipping, "GENERATORS", tmp_path / "generators")
+    trained = {part: done / "reinforce" / "rl" / "seed_0" / part for part in ("personas", "response")}
+    rows = [ResultRow(**row) for row in json.loads((done / "results.json").read_text())]
+    shipping.ship(done / "critics" / "critic", trained, settings(done), rows)
+    critics = [PersonaCritic.load(folder) for folder in (done / "critics" / "critic", tmp_path / "critic")]
+    assert critics[0].fingerprint() == critics[1].fingerprint()
+    for part, kind in (("personas", PersonasGenerator), ("response", ResponseGenerator)):
+        before, after = (kind.from_pretrained(folder) for folder in (trained[part], tmp_path / "generators" / part))
+        for one, other in zip(before.parameters(), after.parameters(), strict=True):
+            assert (one.half() == other).all()
+        card = (tmp_path / "generators" / part / "README.md").read_text()
+        assert "| synthetic_persona_chat/valid | CC BY 4.0 |" in card and SYSTEMS["rl"].label in card
+    card = (tmp_path / "critic" / "README.md").read_text()
+    assert "| second critic |" in card and "BLEU" not in card
+
+
+def test_only_what_starts_from_the_shipped_models_is_shipped(settings, tmp_path):
+    with pytest.raises(ValueError, match=r"lm is '.*': what is shipped starts from 'pocket'"):
+        ppg.run(settings(tmp_path / "run", ship=True))
+    with pytest.raises(ValueError, match="systems has no 'rl'"):
+        shipping.check("pocket", "pocket", ("none",))
 
 
 def test_other_settings_are_refused(settings, tmp_path):
