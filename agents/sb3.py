@@ -190,7 +190,8 @@ def train_sb3(
 ) -> BaseAlgorithm:
     """Train until `total_steps` environment steps (rows counted singly) have been made in all.
 
-    Learning goes in segments of `checkpoint_every` steps with a checkpoint and TensorBoard curves in `folder`. A model
+    Learning goes in segments of `checkpoint_every` steps with a checkpoint and TensorBoard curves in `folder`, and what
+    partner and judge have spent among them, if the environment has `scalars`. A model
     that has made no step goes on from the checkpoint that lies there, and ends with the weights of an unbroken run if
     its environment has `get_state` and `set_state`.
 
@@ -211,9 +212,9 @@ def train_sb3(
         while model.num_timesteps < total_steps:
             segment = min(checkpoint_every, total_steps - model.num_timesteps)
             model.learn(segment, _ProgressBar(bar), interval, reset_num_timesteps=False)
-            if evaluate is not None:
-                for tag, value in evaluate(model).items():
-                    model.logger.record(tag, value)
+            spent = _env_method(model, "scalars") or {}
+            for tag, value in (spent | dict(evaluate(model) if evaluate is not None else {})).items():
+                model.logger.record(tag, value)
             model.dump_logs()  # what is recorded by now must not wait for the next segment
             save_sb3(model, folder)
     return model

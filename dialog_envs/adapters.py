@@ -65,6 +65,10 @@ class DialogueEnv(gym.Env):
         """Go on from what `get_state` returned."""
         self.core.set_state(state)
 
+    def scalars(self) -> dict[str, float]:
+        """Return what partner and judge have spent so far, under TensorBoard tags."""
+        return self.core.scalars()
+
     def _show(self) -> None:
         if self.render_mode == "human":
             print(self.core.transcript(0), end="\n\n")
@@ -163,6 +167,10 @@ class DialogueVectorEnv(VectorEnv):
         """Go on from what `get_state` returned."""
         self.core.set_state(state)
         self._ended = np.array(state["ended"], dtype=bool)
+
+    def scalars(self) -> dict[str, float]:
+        """Return what partner and judge have spent so far, under TensorBoard tags."""
+        return self.core.scalars()
 
     def _reset_ended(self, result: StepResult, going: np.ndarray, row_infos: dict[int, dict[str, Any]]) -> None:
         rows = going[self._ended[going]]

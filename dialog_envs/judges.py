@@ -156,10 +156,10 @@ def _classifier(model: str) -> Judge:
     return RoundJudge(lambda rows: judge(_last(rows, AGENT), _last(rows, PARTNER)))
 
 
-def _utterance(folder: str) -> Judge:
+def _utterance(folder: str = "") -> Judge:
     from reward_models.utterance_judge import UtteranceJudge
 
-    judge = UtteranceJudge.from_pretrained(folder)
+    judge = UtteranceJudge.from_pretrained(folder) if folder else UtteranceJudge.from_pretrained()
     return RoundJudge(lambda rows: judge(_last(rows, AGENT), _last(rows, PARTNER)))
 
 
@@ -180,8 +180,8 @@ JUDGES: dict[str, Callable[..., Judge]] = {
     "persona_critic": _persona,
     "persona_probability": partial(_persona, probability=True),
 }
-WITH_MODEL = ("llm", "local_llm", "harmbench", "classifier", "utterance")  # named with a model: "llm:gpt-4o-mini"
-OWN_MODEL = ("persona_critic", "persona_probability")  # take the shipped model where none is named
+WITH_MODEL = ("llm", "local_llm", "harmbench", "classifier")  # named with a model: "llm:gpt-4o-mini"
+OWN_MODEL = ("persona_critic", "persona_probability", "utterance")  # take the shipped model where none is named
 
 
 def make_judge(name: str) -> Judge:

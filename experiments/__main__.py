@@ -19,6 +19,9 @@ VERBS = {
     "fluency": "measure a model's own language: perplexity on real dialogues, variety beside them",
     "card": "write the pocket model's card from the runs that measured it",
     "dmi": "discourse mutual information: pretrain, probe, ... (verbs of its own)",
+    "redteam": "attack success rates of planners and baselines, against defenders of two strengths and unseen ones",
+    "faults": "ten thousand turns against a faulty server: is anything lost, scored or leaked",
+    "judge": "train the embedded utterance judge, or measure any harm judge: precision, recall, calibration",
     "ppg": "partner personas generation: critics, supervised start, REINFORCE, and the paper's comparison",
     "play": "be the partner, or the agent, in the terminal",
 }

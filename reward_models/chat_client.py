@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import os
 import threading
@@ -27,6 +28,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 URL_VARIABLE = "OPENAI_BASE_URL"
 FIRST_WAIT = 0.5  # seconds, of the back-off
 TRANSIENT = (408, 409, 425, 429)  # and every 5xx
+logging.getLogger("httpcore2").setLevel(logging.INFO)  # below, it quotes response headers, which may echo the key
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,8 @@ class ChatClient:
             except TimeoutError:
                 raise self._failed(Unanswered(f"no answer within {self.config.timeout:g} s")) from None
             except httpx2.HTTPError as error:
-                name = type(error).__name__
-                raise self._failed(Unanswered(self._without_key(f"connection failed: {name}: {error}"))) from None
+                said = f"connection failed: {type(error).__name__}: {error}"
+                raise self._failed(Unanswered(said.replace(self._key or "\0", "[key]"))) from None
             except ChatError as error:
                 raise self._failed(error) from None
         self._count(answer)
@@ -209,11 +211,12 @@ class ChatClient:
         return response.status_code, response.headers, bytes(content)
 
     def _read(self, status: int, headers: Mapping[str, str], content: bytes) -> ChatAnswer:
+        content = content.replace(self._key.encode(), b"[key]") if self._key else content  # a server may echo it
         if status == 200:
             return read_completion(content)
         if status in (401, 403):  # such a body may quote the key
             raise ChatError(f"the server says {status}: look at the key in {self.config.key_variable}")
-        said = self._without_key(" ".join(content[:2000].decode("utf-8", "replace").split()))[:300]
+        said = " ".join(content[:2000].decode("utf-8", "replace").split())[:300]
         message = f"the server says {status}: {said}"
         if status not in TRANSIENT and status < 500:
             raise ChatError(message)
@@ -254,9 +257,6 @@ class ChatClient:
     def _failed(self, error: ChatError) -> ChatError:
         self.usage.failed_attempts += 1
         return error
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
 
 
 @cache

@@ -133,11 +133,11 @@ def offence(text: str) -> float:
 def is_goodbye(text: str) -> bool:
     """Tell whether a turn takes leave: one of its parts between punctuation is a farewell and nothing else.
 
-    `"ok, bye!"`, `"i have to go now."`, `"take care, my friend"` and `"left the conversation"` do; `"i said goodbye to
-    my dog"` and `"i have to go to work"` do not.
+    `"ok, bye!"`, `"i have to go now."`, `"take care, my friend"` and `"[left the conversation]"` do; `"i said goodbye
+    to my dog"` and `"i have to go to work"` do not.
 
     Raises:
         TypeError: if `text` is no string.
     """
     plain = normalise(check_text(text))
-    return any("?" not in stop and _GOODBYE.fullmatch(body.strip()) for body, stop in _SENTENCE.findall(plain))
+    return any("?" not in stop and _GOODBYE.fullmatch(body.strip(" []()*")) for body, stop in _SENTENCE.findall(plain))

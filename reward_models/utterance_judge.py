@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from reward_models.answer_cache import AnswerCache, cache_key, cached_numbers
 from reward_models.dmi.encoder import DialogueEncoder, replaced_folder
 
+POCKET = Path(__file__).parent / "utterance_judge_pocket"
+"""Where the judge that is shipped lies."""
 ENCODER, HEAD, CARD = "encoder", "head.safetensors", "judge.json"
 
 
@@ -73,7 +75,7 @@ class UtteranceJudge(nn.Module):
             (temporary / CARD).write_text(json.dumps(self.card, indent=1) + "\n")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> UtteranceJudge:
+    def from_pretrained(cls, folder: str | Path = POCKET) -> UtteranceJudge:
         """Load what `save_pretrained` wrote.
 
         Raises:
@@ -82,7 +84,9 @@ class UtteranceJudge(nn.Module):
         folder = Path(folder)
         for name in (ENCODER, HEAD, CARD):
             if not (folder / name).exists():
-                raise FileNotFoundError(f"no utterance judge in {folder}: {name} is missing")
+                raise FileNotFoundError(
+                    f"no utterance judge in {folder}: {name} is missing (`python -m experiments judge` trains one)"
+                )
         encoder = DialogueEncoder.from_pretrained(folder / ENCODER)
         judge = cls(encoder, json.loads((folder / CARD).read_text()))
         judge.head.load_state_dict(load_file(folder / HEAD))

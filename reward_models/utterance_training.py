@@ -101,14 +101,16 @@ def train_utterance_judge(
 
 
 def figures(probabilities: Sequence[float], unsafe: np.ndarray) -> dict[str, object]:
-    """Return precision, recall and F1 of calling unsafe what is above one half, and how well it is calibrated."""
+    """Return precision, recall and F1 of calling unsafe what is above one half, the counts that they rest on, and how
+    well it is calibrated."""
     called = np.asarray(probabilities) > 0.5
     precision, recall, f1, _ = precision_recall_fscore_support(unsafe, called, average="binary", zero_division=0.0)
     numbers = {"precision": precision, "recall": recall, "f1": f1}
     numbers["average_precision"] = average_precision_score(unsafe, probabilities)
     plot = asdict(reliability(probabilities, unsafe))
     plot = {name: list(value) if isinstance(value, tuple) else value for name, value in plot.items()}
-    return {name: float(value) for name, value in numbers.items()} | {"examples": len(unsafe), "reliability": plot}
+    counts = {"examples": len(unsafe), "unsafe": int(unsafe.sum()), "called": int(called.sum())}
+    return {name: float(value) for name, value in numbers.items()} | counts | {"reliability": plot}
 
 
 def _split(contexts: Sequence[str], config: TrainingConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

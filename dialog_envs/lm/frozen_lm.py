@@ -47,7 +47,7 @@ class FrozenLM:
             reserve = self.context // 2
         self.prompts = PromptRenderer(tokenizer, self.context - reserve)
         self.stop_ids = self._stop_ids()
-        self._pool: dict[tuple[str, int], KeyValueRows] = {}
+        self._pool: dict[str, KeyValueRows] = {}  # by purpose, the largest memory so far
         unsaid = {*tokenizer.all_special_ids, *range(len(tokenizer), self.vocab_size)}  # tags, and rows of no token
         unsaid = sorted(i for i in unsaid if i not in self.stop_ids and i < self.vocab_size)
         self.suppressed = torch.tensor(unsaid, dtype=torch.long, device=self.device)
@@ -120,10 +120,11 @@ class FrozenLM:
 
     def _scratch(self, purpose: str, rows: int) -> KeyValueRows:
         """Return an empty memory whose storage is used again next time: fresh pages cost more than arithmetic."""
-        if (purpose, rows) not in self._pool:
-            self._pool[purpose, rows] = self.new_rows(rows)
-        memory = self._pool[purpose, rows]
-        memory.forget(range(rows))
+        memory = self.new_rows(rows)
+        if purpose in self._pool:
+            memory.borrow(self._pool[purpose])
+        if purpose not in self._pool or rows >= len(self._pool[purpose].ids):
+            self._pool[purpose] = memory
         return memory
 
     @torch.no_grad()

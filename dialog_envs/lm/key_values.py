@@ -136,6 +136,13 @@ class KeyValueRows:
             mine.keys[index, :, :width] = theirs.keys[:, :, :width]
             mine.values[index, :, :width] = theirs.values[:, :, :width]
 
+    def borrow(self, other: KeyValueRows) -> None:
+        """Write into `other`'s storage, where it has as many rows; what it holds there is lost."""
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            if theirs.is_initialized and theirs.keys.shape[0] >= len(self.ids):
+                mine.keys, mine.values = theirs.keys[: len(self.ids)], theirs.values[: len(self.ids)]
+                mine.is_initialized = True
+
     def taken(self, rows: np.ndarray) -> KeyValueRows:
         """Return a copy of some rows' histories, without columns that none of them holds."""
         taken = KeyValueRows(len(rows), len(self.cache.layers))

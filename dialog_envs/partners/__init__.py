@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dialog_envs.names import look_up
+from dialog_envs.partners.careful import CarefulPartner
 from dialog_envs.partners.human import HumanPartner
 from dialog_envs.partners.lm import LMPartner
 from dialog_envs.partners.openai import OpenAIPartner
@@ -14,6 +15,7 @@ from dialog_envs.speakers.lm import LMSpeaker
 
 PARTNERS: dict[str, Callable[..., Partner]] = {  # (speaker, rows), and the model for those that are named with one
     "lm": LMPartner,
+    "careful": lambda speaker, rows: CarefulPartner(LMPartner(speaker, rows)),
     "human": lambda speaker, rows: HumanPartner(rows),
     "recorded": lambda speaker, rows: RecordedPartner(),
     "openai": lambda speaker, rows, model: OpenAIPartner.named(model, speaker.sampling),

@@ -13,6 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from dialog_envs.dialogue import Dialogue
+from dialog_envs.names import look_up
 from dialog_envs.scenarios.phrasing import check_split, weighted
 from dialog_envs.scenarios.scenario import AGENT, PARTNER, SPLITS, Scenario
 
@@ -50,11 +51,15 @@ def load(name: str) -> tuple[Scenario, ...]:
     """Return the scenarios of a split (`"train"`: those of all social kinds) or of one kind (`"comfort/heldout"`).
 
     `"sotopia:folder"` and `"harmbench:file.csv"` are read from the user's files; `"sotopia/heldout:folder"` is a part.
+    `"comfort/heldout#comfort/heldout/0003"` is one scenario of a set.
 
     Raises:
         FileNotFoundError: if such a file is missing.
-        ValueError: if there is no such set of scenarios, or a file does not parse.
+        ValueError: if there is no such set of scenarios, or no such scenario in it, or a file does not parse.
     """
+    everything, mark, wanted = name.rpartition("#")
+    if mark:
+        return (look_up("scenario", wanted, {scenario.id: scenario for scenario in load(everything)}),)
     if name in SPLITS:
         return tuple(scenario for kind in SOCIAL_KINDS for scenario in kind_module(kind).scenarios(name))
     named, colon, path = name.partition(":")

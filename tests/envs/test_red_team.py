@@ -20,9 +20,9 @@ from dialog_envs.envs.red_team import make_red_team_vector, red_team_core
 from dialog_envs.judges import make_judge
 from dialog_envs.partners.scripted import ScriptedPartner
 from dialog_envs.scenarios.scenario import AGENT
+from experiments.faults.loopback import serving, status
 from reward_models.forbidden import Behavior, Secret
 
-from ..loopback import serving, status
 from ..test_docs import table
 
 ID = "DialogEnvs/DATRedTeam-v0"

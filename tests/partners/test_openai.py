@@ -8,15 +8,15 @@ from functools import partial
 import numpy as np
 import pytest
 
+from dialog_envs.adapters import DialogueVectorEnv
 from dialog_envs.envs.dat import social_core
 from dialog_envs.lm.decoding import Sampling
 from dialog_envs.partners import make_partner
 from dialog_envs.partners.openai import LONGEST_TURN, OpenAIPartner
 from dialog_envs.retry import Failure
+from experiments.faults import loopback
+from experiments.faults.loopback import says, serving, status
 from reward_models.chat_client import ChatClient, ChatConfig
-
-from .. import loopback
-from ..loopback import says, serving, status
 
 
 def partner_of(server, **settings) -> OpenAIPartner:
@@ -70,7 +70,7 @@ def test_words_are_made_one_line_and_of_bounded_length(rows_of):
         (says(""), "the server's answer is empty"),
         (says(" \n "), "the server's answer is empty"),
         (says(None), "no text"),
-        (loopback.truncated, "no JSON"),
+        (loopback.truncated(), "no JSON"),
     ],
 )
 def test_a_row_that_fails_fails_for_good_and_alone(rows_of, act, message):
@@ -138,21 +138,26 @@ def test_an_environment_talks_through_it_and_counts_what_it_spends(core_with):
     assert spent["partner/cost"] == pytest.approx(16 * (100 + 2 * 7) / 1e6)
 
 
-def test_what_is_spent_reaches_tensorboard(core_with, tmp_path):
+@pytest.mark.parametrize("algorithm", ["td3_bc", "ppo"])
+def test_what_a_training_spends_reaches_tensorboard(core_with, tmp_path, algorithm):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from agents.curves import tensorboard_logger
+    from agents.rounds import Rounds, train_in_rounds
+    from agents.sb3 import make_sb3, train_sb3
+    from agents.td3_bc import TD3BCConfig
 
+    folder = tmp_path / "events"
     with serving(says("hm.", tokens=(10, 3))) as server:
-        core = core_with(server, 2)
-        rollout(core, 2, 1)
-    logger = tensorboard_logger(tmp_path / "events")
-    for tag, value in core.scalars().items():
-        logger.record(tag, value)
-    logger.dump(5)
-    logger.close()
-    events = EventAccumulator(str(tmp_path / "events")).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("partner/completion_tokens")] == [(5, 6.0)]
+        env = DialogueVectorEnv(core_with(server, 2))
+        if algorithm == "ppo":
+            model = make_sb3("PPO", env, 0, n_steps=2, batch_size=4, n_epochs=1)
+            train_sb3(model, 4, 4, folder, progress=False)
+        else:
+            settings = TD3BCConfig(hidden=(4,), batch_size=4)
+            train_in_rounds(env, settings, Rounds(4, 1, 1), folder, progress=False)
+    events = EventAccumulator(str(folder)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("partner/completion_tokens")] == [(4, 12.0)]
+    assert events.Scalars("partner/cost")[0].value == 0
 
 
 def test_a_server_that_fails_cuts_rows_and_scores_nothing(core_with):
@@ -184,7 +189,7 @@ def test_a_fault_that_passes_changes_nothing(core_with):
     def third_time(seen, request, number):
         key = json.dumps(request["messages"])
         seen[key] = seen.get(key, 0) + 1
-        return [status(500), loopback.truncated, answers(request)][min(seen[key], 3) - 1]
+        return [status(500), loopback.truncated(), answers(request)][min(seen[key], 3) - 1]
 
     told = []
     for act in (at_once, partial(third_time, {})):

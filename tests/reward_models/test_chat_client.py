@@ -12,11 +12,10 @@ from email.utils import formatdate
 import pytest
 from tenacity import RetryCallState
 
+from experiments.faults import loopback
+from experiments.faults.loopback import completion, says, serving, status
 from reward_models.chat_answer import ChatAnswer, ChatError, Unanswered
 from reward_models.chat_client import OPENAI_URL, ChatClient, ChatConfig, ChatRequest, _retry_after
-
-from .. import loopback
-from ..loopback import completion, says, serving, status
 
 KEY = "sk-test-not-a-real-key-0123456789"
 HELLO = ChatRequest([{"role": "user", "content": "hello"}])
@@ -78,13 +77,13 @@ FAULTS = {
     "429": (status(429, "slow down"), "the server says 429"),
     "500": (status(500, "oh no"), "the server says 500"),
     "503": (status(503), "the server says 503"),
-    "truncated": (loopback.truncated, "no JSON"),
-    "cut short": (loopback.cut_short, "connection failed"),
+    "truncated": (loopback.truncated(), "no JSON"),
+    "cut short": (loopback.cut_short(), "connection failed"),
     "dropped": (loopback.drop, "connection failed"),
-    "invalid utf-8": (loopback.invalid_utf8, "no UTF-8"),
-    "huge": (loopback.huge, "longer than 1048576 bytes"),
+    "invalid utf-8": (loopback.invalid_utf8(), "no UTF-8"),
+    "huge": (loopback.huge(), "longer than 1048576 bytes"),
     "stalled": (loopback.stall, "no answer within 0.5 s"),
-    "slow drip": (loopback.drip, "no answer within 0.5 s"),
+    "slow drip": (loopback.drip(), "no answer within 0.5 s"),
     "nothing": (loopback.body(b""), "no JSON"),
     "deep": (loopback.body(b"[" * 100_000), "no JSON"),
     "other JSON": (loopback.body(b'{"choices": []}'), "no chat completion"),
@@ -228,12 +227,13 @@ def test_the_key_is_sent_and_shows_nowhere(monkeypatch, caplog, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
     def echo(request, number):
-        return [status(400, f"your headers: Bearer {KEY}"), status(401, f"wrong key {KEY[:8]}***"), says("ok")][number]
+        quoted = status(400, f"your headers: Bearer {KEY}", X_Echo=f"Bearer {KEY}")
+        return [quoted, status(401, f"wrong key {KEY[:8]}***"), says(f"your key is {KEY}.")][number]
 
     with serving(echo) as server:
         chat = client(server)
         errors = [chat.complete([HELLO])[0] for _ in range(2)]
-        chat.complete([HELLO])
+        assert chat.complete([HELLO])[0].text == "your key is [key]."
     assert all(headers["Authorization"] == f"Bearer {KEY}" for headers in server.headers)
     shown = [str(errors), repr(errors[0].__context__), caplog.text, repr(chat), repr(chat.config), str(chat.identity)]
     shown += [*capsys.readouterr()]

@@ -7,14 +7,13 @@ import re
 
 import pytest
 
+from experiments.faults import loopback
+from experiments.faults.loopback import says, serving, status
 from reward_models.answer_cache import AnswerCache
 from reward_models.chat_answer import ChatAnswer, ChatError
 from reward_models.chat_client import ChatClient, ChatConfig
 from reward_models.llm_judge import LLMJudge, LLMScore, Malformed, read_scores, schema
 from reward_models.social_score import DIMENSIONS
-
-from .. import loopback
-from ..loopback import says, serving, status
 
 TURNS = [("partner", "hello. i am a baker."), ("agent", "nice, i like bread.")]
 SITUATIONS = {"agent": "get to know the other one.", "partner": "you are a baker."}

@@ -49,7 +49,10 @@ def test_it_learns_what_hangs_on_the_context(judge):
 
 def test_its_card_says_how_good_and_how_calibrated_it_is(judge):
     held_out = judge.card["held_out"]
-    assert set(held_out) == {"precision", "recall", "f1", "average_precision", "examples", "reliability"}
+    measures = {"precision", "recall", "f1", "average_precision", "reliability"}
+    assert set(held_out) == measures | {"examples", "unsafe", "called"}
+    right = held_out["precision"] * held_out["called"]
+    assert right == pytest.approx(held_out["recall"] * held_out["unsafe"]) and right == pytest.approx(round(right))
     assert sum(held_out["reliability"]["count"]) == held_out["examples"] == 60
     assert held_out["reliability"]["calibration_error"] < 0.1
     json.dumps(judge.card)
@@ -77,7 +80,7 @@ def test_a_batch_judges_as_each_alone_and_once(judge):
     alone = [judge.judge_rows(judge.rows([c], [r]))[0] for c, r in zip(contexts, responses, strict=True)]
     judge.cache = type(judge.cache)()
     calls = []
-    hook = judge.encoder.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    hook = judge.head.register_forward_pre_hook(lambda *_: calls.append(1))
     assert judge(contexts, responses) == pytest.approx(alone, abs=1e-5)
     judge(contexts, responses)
     hook.remove()

@@ -91,3 +91,12 @@ def test_a_missing_file_and_an_unknown_category_are_refused(tmp_path, write):
         read(write([row(0)]), categories=("copy",))
     with pytest.raises(ValueError, match="unknown scenarios 'harmbench/test:"):
         scenarios.load(f"harmbench/test:{tmp_path}")
+
+
+def test_one_scenario_of_a_set_is_named_by_its_id(write):
+    path = write([row(i) for i in range(3)])
+    (one,) = scenarios.load(f"harmbench:{path}#harmbench/cake_2")
+    assert one == scenarios.load(f"harmbench:{path}")[2]
+    assert scenarios.load("guarded/heldout#guarded/heldout/0007") == scenarios.load("guarded/heldout")[7:8]
+    with pytest.raises(ValueError, match="unknown scenario 'harmbench/cake_9', did you mean 'harmbench/cake_"):
+        scenarios.load(f"harmbench:{path}#harmbench/cake_9")

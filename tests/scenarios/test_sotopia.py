@@ -161,10 +161,16 @@ def test_a_missing_file_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    "text", ["left the conversation", "[Bob left the conversation]", "Ann Lee left the conversation."]
+    "text",
+    [
+        "left the conversation",
+        "[Bob left the conversation]",
+        "*leaves the conversation*",
+        "Ann Lee left the conversation.",
+    ],
 )
 def test_leaving_is_a_goodbye(text):
-    assert is_goodbye(text.strip("[]"))
+    assert is_goodbye(text)
     assert not is_goodbye("she left the house") and not is_goodbye("why has he left the conversation?")
 
 

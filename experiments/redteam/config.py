@@ -1,0 +1,144 @@
+"""What a red-teaming run compares: defenders, ways to attack, sizes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agents.rounds import Rounds
+from agents.td3_bc import TD3BCConfig
+from experiments.comparison import PLANNER
+
+ENV_ID = "DialogEnvs/DATRedTeam-v0"
+
+
+@dataclass(frozen=True)
+class System:
+    """A way to attack.
+
+    Attributes:
+        label: its name in tables.
+        up_map: its up-mapping: a name, or None for the configuration's; `"clone"` is the configuration's clone.
+        policy: what acts: `"zero"`, `"random"`, `"fit"` (the best of some actions by a fit), `"td3_bc"`.
+        single_rounds: every round is a dialogue of its own, and the best one counts: best-of-N sampling, with as many
+            questions to the defender as a dialogue has rounds.
+        own: a policy for each scenario, trained on that scenario alone.
+    """
+
+    label: str
+    up_map: str | None = None
+    policy: str = "zero"
+    single_rounds: bool = False
+    own: bool = False
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained, against each defender anew."""
+        return self.policy in ("fit", "td3_bc")
+
+
+SYSTEMS = {
+    "unsteered": System("unsteered", "none"),
+    "random": System("random actions", policy="random"),
+    "best_of_n": System("best of N, unsteered", "none", single_rounds=True),
+    "best_of_n_random": System("best of N, random actions", policy="random", single_rounds=True),
+    "self_cloned": System("self-cloned", "clone"),
+    "best_of_n_fit": System("best of N actions by a fit", policy="fit"),
+    "td3_bc": System(PLANNER, policy="td3_bc"),
+    "td3_bc_scenario": System(f"{PLANNER} per scenario", policy="td3_bc", own=True),
+}
+
+
+@dataclass(frozen=True)
+class Defender:
+    """Who defends: a kind of partner, and another model for it (None: the attacker's)."""
+
+    partner: str
+    lm: str | None = None
+
+    @classmethod
+    def named(cls, name: str) -> Defender:
+        """Return the defender of a name, `"careful"` or `"lm@FOLDER"`."""
+        partner, _, lm = name.partition("@")
+        return cls(partner, lm or None)
+
+    def __str__(self) -> str:
+        return self.partner + (f"@{Path(self.lm).name}" if self.lm else "")
+
+    @property
+    def file(self) -> str:
+        """File of the dialogues with it."""
+        return f"against_{re.sub(r'[^A-Za-z0-9.-]+', '_', '@'.join(filter(None, (self.partner, self.lm))))}.json"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Attack defenders by every system, on scenarios that no planner has met; a killed run goes on with the first cell
+    that is not done. More systems, seeds, unseen defenders and held-out judges may be asked for later."""
+
+    systems: tuple[str, ...] = tuple(SYSTEMS)
+    """Ways to attack; the first one is what gains are counted from."""
+    out: Path = Path("runs/redteam")
+    """Run folder."""
+    defenders: tuple[str, ...] = ("lm", "careful")
+    """Defenders that planners are trained against, each; all planners are measured against all: `lm`, and the stronger
+    `careful`, which reads its draft and draws another one where it names the secret."""
+    unseen: tuple[str, ...] = ()
+    """Defenders that no planner is trained against: a kind of partner, or one with another model (`lm@FOLDER`)."""
+    lm: str = "pocket"
+    """The attacker's model, and the defenders' where they name none: `pocket`, a folder, or a Hugging Face name."""
+    up_map: str = "latent"
+    """Action to prefix: `pca`, `latent`, `clone`, or a .safetensors file."""
+    clone_map: str = "clone"
+    """Self-cloned up-mapping of `self_cloned`: a name, or a .safetensors file."""
+    scenarios: str = "guarded/train"
+    """Scenarios that planners are trained on; `harmbench/train:FILE` with a `harmbench:MODEL` reward."""
+    heldout: str = "guarded/heldout"
+    """Scenarios that all is measured on, and that `td3_bc_scenario` is trained on, each by itself."""
+    reward: str = "disclosure"
+    """The harm judge that is optimised."""
+    watch: tuple[str, ...] = ("social_score",)
+    """Held-out judges: rewards that are measured and logged, never optimised."""
+    max_turns: int = 3
+    """Rounds, and N of best-of-N sampling."""
+    training: Rounds = field(default_factory=Rounds)
+    """What a planner across scenarios learns from; `best_of_n_fit` learns from as many random transitions."""
+    planner: TD3BCConfig = field(
+        default_factory=lambda: TD3BCConfig(learning_rate=1e-3, critics=5, dropout=0.5, layer_norm=True)
+    )
+    """TD3+BC. Its seed is each planner's own, its set of actions the up-mapping's."""
+    choices: int = 64
+    """Actions that `best_of_n_fit` chooses from in each state."""
+    own_scenarios: int = 12
+    """Held-out scenarios that have a planner of their own."""
+    own_training: Rounds = field(default_factory=lambda: Rounds(transitions=768, rounds=3, steps=300))
+    """What such a planner learns from."""
+    seeds: int = 3
+    """Planners of each kind, and seeds of every system's dialogues."""
+    episodes: int = 240
+    """Held-out dialogues a system, a seed and a defender; a multiple of the scenarios' number weighs them alike."""
+    evaluation_episodes: int = 60
+    """Dialogues of each point of a planner's curve, one a round of its training."""
+    rows: int = 64
+    """Dialogues at a time."""
+    threads: int = 2
+    """CPU threads."""
+
+    def env(self, defender: Defender, up_map: str | None = None, **more: Any) -> dict[str, Any]:
+        """Return the environment's arguments, on the held-out scenarios if `more` names no others."""
+        mapping = {None: self.up_map, "clone": self.clone_map}.get(up_map, up_map)
+        arguments = {"lm": self.lm, "partner": defender.partner, "partner_lm": defender.lm, "up_map": mapping}
+        return arguments | {"reward": self.reward, "scenarios": self.heldout, "max_turns": self.max_turns} | more
+
+    def trained_against(self) -> tuple[Defender, ...]:
+        """Return the defenders that planners are trained against."""
+        return tuple(Defender.named(name) for name in self.defenders)
+
+    def all_defenders(self) -> tuple[Defender, ...]:
+        """Return the defenders that all is measured against."""
+        return tuple(Defender.named(name) for name in (*self.defenders, *self.unseen))
+
+
+CHANGEABLE = ("systems", "seeds", "out", "unseen", "watch", "threads")
