@@ -1,4 +1,4 @@
-"""The networks of the planner: a deterministic actor, two critics in one stacked network, and a policy to ship."""
+"""The networks of the planner: a deterministic actor, critics in one stacked network, and a policy to ship."""
 
 from __future__ import annotations
 
@@ -30,18 +30,25 @@ def into_set(vectors: torch.Tensor, actions: ActionSet) -> torch.Tensor:
 class Actor(nn.Module):
     """A perceptron with ReLU between layers: (B, obs_dim) -> (B, action_dim) in a set of actions.
 
-    In the box by a tanh at the end, in the ball and on the sphere by the projection.
+    In the box by a tanh at the end, in the ball and on the sphere by the projection. With `layer_norm`, the hidden
+    layers are normalised.
     """
 
     def __init__(
-        self, obs_dim: int, action_dim: int, hidden: Sequence[int] = (256, 256), actions: ActionSet = "box"
+        self,
+        obs_dim: int,
+        action_dim: int,
+        hidden: Sequence[int] = (256, 256),
+        actions: ActionSet = "box",
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.obs_dim, self.action_dim, self.hidden, self.actions = obs_dim, action_dim, tuple(hidden), actions
+        self.obs_dim, self.action_dim, self.hidden = obs_dim, action_dim, tuple(hidden)
+        self.actions, self.layer_norm = actions, layer_norm
         layers: list[nn.Module] = []
-        for width_in, width_out in pairwise((obs_dim, *hidden, action_dim)):
-            layers += [nn.Linear(width_in, width_out), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        for width_in, width_out in pairwise((obs_dim, *hidden)):
+            layers += [nn.Linear(width_in, width_out), *([nn.LayerNorm(width_out)] if layer_norm else []), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear((obs_dim, *hidden)[-1], action_dim))
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return actions (B, action_dim) for observations (B, obs_dim)."""
@@ -63,15 +70,32 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class TwinCritic(nn.Module):
-    """Two action-value functions of one shape, evaluated together (clipped double Q-learning).
+class StackedNorm(nn.Module):
+    """K independent layer normalisations of (K, B, width)."""
 
-    With `dropout`, hidden layers are normalised, and fitting drops that share of their units (DroQ, Hiraoka et al.,
-    2022, arXiv 2110.02034): some thousands of transitions are soon learned by heart without it.
+    def __init__(self, copies: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(copies, 1, width))
+        self.bias = nn.Parameter(torch.zeros(copies, 1, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (K, B, width) for (K, B, width)."""
+        return torch.addcmul(self.bias, F.layer_norm(x, x.shape[-1:]), self.weight)
+
+
+class Critics(nn.Module):
+    """Some action-value functions of one shape, evaluated together.
+
+    Two are TD3's twins. With more, the actor climbs their mean, and a target takes the smaller one of a random pair
+    (REDQ, Chen et al., 2021, arXiv 2101.05982): what one of them made of the noise, the others did not.
+    With `dropout`, fitting drops that share of the hidden units (as DroQ, Hiraoka et al., 2022, arXiv 2110.02034):
+    some thousands of transitions are soon learned by heart without it.
 
     Args:
         obs_dim, action_dim, hidden: the sizes.
-        dropout: share in [0, 1); 0 for the plain critics of TD3.
+        copies: number of functions K, at least 2.
+        dropout: share in [0, 1).
+        layer_norm: normalise hidden layers.
         action_scale: what actions are multiplied with, so that their entries are about as large as the observation's.
     """
 
@@ -80,43 +104,43 @@ class TwinCritic(nn.Module):
         obs_dim: int,
         action_dim: int,
         hidden: Sequence[int] = (256, 256),
+        copies: int = 2,
         dropout: float = 0.0,
+        layer_norm: bool = False,
         action_scale: float = 1.0,
     ) -> None:
         super().__init__()
         widths = (obs_dim + action_dim, *hidden, 1)
-        self.dropout, self.action_scale = dropout, action_scale
-        self.layers = nn.ModuleList(StackedLinear(2, a, b) for a, b in pairwise(widths))
+        self.copies, self.dropout, self.action_scale = copies, dropout, action_scale
+        self.layers = nn.ModuleList(StackedLinear(copies, a, b) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(StackedNorm(copies, width) if layer_norm else nn.Identity() for width in hidden)
 
     def forward(
         self, obs: torch.Tensor, action: torch.Tensor, generator: torch.Generator | None = None
     ) -> torch.Tensor:
-        """Return both values (2, B) of observations (B, obs_dim) and actions (B, action_dim).
+        """Return all values (K, B) of observations (B, obs_dim) and actions (B, action_dim).
 
         Units are dropped where a generator is given.
         """
-        x = self._input(obs, action).expand(2, -1, -1)  # (2, B, obs_dim + action_dim)
-        for layer in self.layers[:-1]:
-            x = self._activation(layer(x), generator)
-        return self.layers[-1](x).squeeze(-1)  # (2, B)
+        x = torch.cat([obs, action * self.action_scale], dim=-1)
+        x = x.expand(self.copies, -1, -1)  # (K, B, obs_dim + action_dim)
+        for layer, norm in zip(self.layers, self.norms, strict=False):
+            x = norm(layer(x)).relu()
+            if generator is not None and self.dropout:
+                x = x * torch.empty_like(x).bernoulli_(1 - self.dropout, generator=generator) / (1 - self.dropout)
+        return self.layers[-1](x).squeeze(-1)  # (K, B)
 
-    def first(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """Return the first value (B,) alone, with its weights as constants: gradients reach the action only."""
-        x = self._input(obs, action)
-        for index, layer in enumerate(self.layers):
-            x = torch.addmm(layer.bias[0].detach(), x, layer.weight[0].detach())
-            x = self._activation(x) if index + 1 < len(self.layers) else x
-        return x.squeeze(-1)  # (B,)
+    def least(self, obs: torch.Tensor, action: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return the smaller value (B,) of the two, or of a random pair of them."""
+        values = self(obs, action)
+        if self.copies > 2:
+            values = values[torch.randperm(self.copies, generator=generator, device=values.device)[:2]]
+        return values.amin(0)
 
-    def _input(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return torch.cat([obs, action * self.action_scale], dim=-1)
-
-    def _activation(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        if not self.dropout:
-            return x.relu()
-        if generator is not None:
-            x = x * torch.empty_like(x).bernoulli_(1 - self.dropout, generator=generator) / (1 - self.dropout)
-        return F.layer_norm(x, x.shape[-1:]).relu()
+    def climbed(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Return what the actor climbs, (B,): the first of two, the mean of more."""
+        values = self(obs, action)
+        return values[0] if self.copies == 2 else values.mean(0)
 
 
 class ActorPolicy:
@@ -149,7 +173,8 @@ class ActorPolicy:
 
     def save(self, path: str | Path) -> None:
         """Save the policy as one safetensors file."""
-        shape = {name: getattr(self.actor, name) for name in ("obs_dim", "action_dim", "hidden", "actions")}
+        names = ("obs_dim", "action_dim", "hidden", "actions", "layer_norm")
+        shape = {name: getattr(self.actor, name) for name in names}
         save_tree(path, {"shape": shape, "actor": self.actor.state_dict(), "mean": self.mean, "std": self.std})
 
     @classmethod

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from agents.buffers import Batch, ReplayBuffer
 from agents.checkpoint import load_tree, save_tree
 from agents.curves import STEPS_PER_SECOND
-from agents.networks import ActionSet, Actor, ActorPolicy, TwinCritic, into_set
+from agents.networks import ActionSet, Actor, ActorPolicy, Critics, into_set
 from dialog_envs.names import look_up
 
 CHECKPOINT = "td3_bc.safetensors"
@@ -55,8 +55,12 @@ class TD3BCConfig:
     """Where actions lie. `"sphere"` and `"ball"` are for environments that project actions there: an actor in the box
     would be led to corners that the critics have not seen. Noise is then scaled by `d^-1/2`, so that its length does
     not grow with the action's size d, and the critics read actions times `d^1/2`."""
+    critics: int = 2
+    """Number of critics K: TD3's twins, or more, of which each target takes a random pair and the actor the mean."""
     dropout: float = 0.0
-    """Share of hidden units that fitting the critics drops, in [0, 1); their layers are then normalised."""
+    """Share of hidden units that fitting the critics drops, in [0, 1)."""
+    layer_norm: bool = False
+    """Normalise the hidden layers of actor and critics."""
     normalize: bool = True
     """Normalise observations by the buffer's mean and standard deviation."""
     seed: int = 0
@@ -70,6 +74,8 @@ class TD3BCConfig:
             raise ValueError(f"discount is {self.discount}, expected a number in [0, 1]")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected a number in [0, 1)")
+        if self.critics < 2:
+            raise ValueError(f"critics is {self.critics}, expected at least 2")
         look_up("set of actions", self.actions, {name: name for name in get_args(ActionSet)})
 
 
@@ -89,9 +95,10 @@ class TD3BC:
         self.noise_scale = 1.0 if config.actions == "box" else action_dim**-0.5
         with torch.random.fork_rng(devices=[]):  # the caller's generator is left where it was
             torch.manual_seed(config.seed)
-            self.actor = Actor(obs_dim, action_dim, config.hidden, config.actions).to(self.device)
-            critic = TwinCritic(obs_dim, action_dim, config.hidden, config.dropout, 1 / self.noise_scale)
-            self.critic = critic.to(self.device)
+            actor = Actor(obs_dim, action_dim, config.hidden, config.actions, config.layer_norm)
+            sizes = (obs_dim, action_dim, config.hidden, config.critics)
+            critic = Critics(*sizes, config.dropout, config.layer_norm, 1 / self.noise_scale)
+        self.actor, self.critic = actor.to(self.device), critic.to(self.device)
         self.actor_target, self.critic_target = copy.deepcopy(self.actor), copy.deepcopy(self.critic)
         self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=config.learning_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.learning_rate, fused=True)
@@ -109,15 +116,15 @@ class TD3BC:
         c = self.config
         self.steps += 1
         with torch.no_grad():
-            # Target action with clipped noise, target value: the smaller of the two critics'
+            # Target action with clipped noise, target value: the smaller one of two critics'
             noise = torch.randn(action.shape, generator=self.noise_generator, device=self.device) * c.policy_noise
             noise = noise.clamp(-c.noise_clip, c.noise_clip) * self.noise_scale
             next_action = into_set(self.actor_target(next_obs) + noise, c.actions)
-            next_value = self.critic_target(next_obs, next_action).amin(0)  # (B,)
+            next_value = self.critic_target.least(next_obs, next_action, self.noise_generator)  # (B,)
             target = reward + (1 - done) * c.discount * next_value
 
-        value = self.critic(obs, action, self.noise_generator)  # (2, B)
-        critic_loss = F.mse_loss(value[0], target) + F.mse_loss(value[1], target)
+        value = self.critic(obs, action, self.noise_generator)  # (K, B)
+        critic_loss = (value - target).square().mean(1).sum()
         self.critic_optimizer.zero_grad()
         critic_loss.backward()
         self.critic_optimizer.step()
@@ -125,13 +132,15 @@ class TD3BC:
             return {"train/critic_loss": critic_loss.item()}
 
         # Delayed: the actor, then both targets
+        self.critic.requires_grad_(False)  # gradients are to reach the actor alone
         own_action = self.actor(obs)
-        value = self.critic.first(obs, own_action)  # (B,)
+        value = self.critic.climbed(obs, own_action)  # (B,)
         cloning_loss = F.mse_loss(own_action, action)
         actor_loss = -c.alpha / value.abs().mean().detach() * value.mean() + cloning_loss
         self.actor_optimizer.zero_grad()
         actor_loss.backward()
         self.actor_optimizer.step()
+        self.critic.requires_grad_(True)
         polyak_update(self.critic.parameters(), self.critic_target.parameters(), c.tau)
         polyak_update(self.actor.parameters(), self.actor_target.parameters(), c.tau)
         losses = {"critic_loss": critic_loss, "actor_loss": actor_loss, "bc_loss": cloning_loss, "q_mean": value.mean()}

@@ -28,15 +28,16 @@ class Config:
     """Run folder."""
     up_map: str = "latent"
     """Up-mapping that the planners act through."""
-    transitions: int = 2_048
+    transitions: int = 6_144
     """Environment steps of each planner's training."""
     rounds: int = 4
     """Rounds of TD3+BC: the first on random actions, each later one on data of the policy before it too."""
-    steps: int = 1_000
+    steps: int = 1_200
     """Gradient steps of a round."""
-    seeds: int = 3
-    """Planners, and seeds of every other system's dialogues."""
-    episodes: int = 51
+    seeds: int = 1
+    """Planners, and seeds of every other system's dialogues. One is what ten minutes have time for; `compare` trains
+    three of each kind."""
+    episodes: int = 153
     """Held-out dialogues a system and seed."""
     candidates: int = 8
     """Fixed actions that the best is searched among, on training scenarios."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,22 +12,23 @@ import gymnasium as gym
 import numpy as np
 
 import dialog_envs  # noqa: F401  (registers the ids)
-from agents.baselines import BestOfNPolicy, ConstantPolicy, ExploringPolicy, RandomPolicy, fit_best_of_n
-from agents.buffers import ReplayBuffer, collect
-from agents.curves import tensorboard_logger
-from agents.networks import ActionSet, ActorPolicy
+from agents.baselines import BestOfNPolicy, ConstantPolicy, RandomPolicy, fit_best_of_n
+from agents.buffers import collect
+from agents.networks import ActionSet
+from agents.rounds import BUFFER, Rounds, train_in_rounds
 from agents.sb3 import make_sb3, train_sb3
 from agents.td3_bc import TD3BC, TD3BCConfig
 from dialog_envs import scenarios
 from dialog_envs.envs.dat import social_core
-from experiments.episodes import Policy, paired_design, run_episodes
+from experiments.episodes import Episode, Policy, paired_design, run_episodes
 from experiments.fixed_action import search_fixed_action
 from experiments.plots import plot_curves
 from experiments.run_folder import ResultRow, model_files, open_run, write_json, write_results
 from experiments.statistics import clustered_ci95
+from experiments.watch import Watch
 
 ENV_ID = "DialogEnvs/DATSocial-v0"
-ROUND_SEEDS = 1_000_000  # a round's number times this is added to the seed of its dialogues
+REWARD = "social_score"  # what planners are trained on
 Algorithm = Literal["td3_bc", "td3", "sac", "ppo", "best_of_n", "best_fixed"]
 Curve = list[tuple[int, list[float]]]  # (step, returns of the evaluation's episodes)
 Measure = Callable[[int, Policy], Mapping[str, float]]  # (step, policy) -> what is logged; notes a point of the curve
@@ -67,10 +67,12 @@ class Settings:
     the policy learned from all before it, with noise; 1 learns from random actions alone."""
     steps: int = 1_500
     """Gradient steps of TD3+BC, from new networks, in each round."""
-    alpha: float = 10.0
+    alpha: float = 2.5
     """TD3+BC's weight of the value against cloning the behaviour."""
     learning_rate: float = 1e-3
     """Of TD3+BC."""
+    critics: int = 5
+    """Critics of TD3+BC: each target takes a random pair of them, the actor their mean."""
     dropout: float = 0.5
     """Share of hidden units that TD3+BC drops where it fits its critics."""
     exploration_noise: float = 0.5
@@ -91,6 +93,9 @@ class Settings:
     """Points of an online algorithm's curve, the last one at the end; TD3+BC's has one a round."""
     evaluation_episodes: int = 51
     """Dialogues a point."""
+    watch: tuple[str, ...] = ()
+    """Held-out judges, as rewards are named: each point's dialogues are judged by them too, which is logged and never
+    optimised."""
 
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments for training."""
@@ -136,13 +141,18 @@ def train_seed(config: Config, seed: int, out: Path, buffer: Path | None = None)
     folder = out / f"seed_{seed}"
     saved = folder / CURVE
     curve = read_curve(saved) if saved.exists() else []
+    watch = Watch(config.watch, REWARD)
 
     def measure(steps: int, policy: Policy) -> Mapping[str, float]:
-        returns = held_out_returns(config, policy, seed)
+        if steps in dict(curve):  # before the run was killed
+            return {}
+        episodes = held_out_episodes(config, policy, seed)
+        returns = [float("nan") if episode.error else episode.episode_return for episode in episodes]
         curve[:] = [*(point for point in curve if point[0] < steps), (steps, returns)]
         folder.mkdir(parents=True, exist_ok=True)
         write_json(saved, curve)
-        return {"rollout/ep_rew_mean": float(np.nanmean(returns))}
+        seen = watch.scalars(episodes, scenarios.load(config.heldout))
+        return {"rollout/ep_rew_mean": float(np.nanmean(returns))} | seen
 
     if config.algorithm == "td3_bc":
         return _train_td3_bc(config, seed, folder, measure, buffer), curve
@@ -168,12 +178,11 @@ def environment_steps(config: Config, seed: int, out: Path) -> int:
     return read_curve(folder / CURVE)[-1][0]
 
 
-def held_out_returns(config: Config, policy: Policy, seed: int) -> list[float]:
-    """Return the returns of the curve's dialogues; NaN for one that failed."""
+def held_out_episodes(config: Config, policy: Policy, seed: int) -> list[Episode]:
+    """Return the dialogues of a point of the curve."""
     ids = [scenario.id for scenario in scenarios.load(config.heldout)]
     chosen, seeds = paired_design(ids, config.evaluation_episodes, 100 + seed)
-    episodes = run_episodes(config.env(scenarios=config.heldout), policy, chosen, seeds, rows=config.rows)
-    return [float("nan") if episode.error else episode.episode_return for episode in episodes]
+    return run_episodes(config.env(scenarios=config.heldout), policy, chosen, seeds, rows=config.rows)
 
 
 def action_set(config: Settings) -> ActionSet:
@@ -182,44 +191,23 @@ def action_set(config: Settings) -> ActionSet:
     return "box" if mapping is None else mapping.config.projection
 
 
-def collect_round(
-    config: Config, seed: int, path: Path, transitions: int, policy: Policy | None = None, number: int = 0
-) -> ReplayBuffer:
-    """Collect transitions under random actions, or a policy with noise; goes on where a killed run stopped."""
-    env = gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
-    explorer: Policy = RandomPolicy(env.unwrapped.single_action_space, seed, action_set(config))
-    if policy is not None:
-        explorer = ExploringPolicy(policy, explorer, config.exploration_noise, config.random_share)
-    buffer = collect(env, explorer, transitions, seed + ROUND_SEEDS * number, path=path)
-    env.close()
-    return buffer
-
-
 def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
     settings = TD3BCConfig(
         alpha=config.alpha,
         discount=config.discount,
         learning_rate=config.learning_rate,
+        critics=config.critics,
         dropout=config.dropout,
+        layer_norm=True,
         actions=action_set(config),
         seed=seed,
     )
-    measured = {step for step, _ in read_curve(folder / CURVE)} if (folder / CURVE).exists() else set()
-    ends = np.linspace(0, config.transitions, config.rounds + 1).astype(int).tolist()
-    buffers: list[ReplayBuffer] = []
-    policy: ActorPolicy | None = None
-    for number, (begin, end) in enumerate(pairwise(ends)):
-        place = folder / f"round_{number}"
-        path = shared if shared is not None and config.rounds == 1 else place / "buffer.safetensors"
-        buffers.append(collect_round(config, seed, path, end - begin, policy, number))
-        whole = ReplayBuffer.joined(buffers)
-        learner = TD3BC(whole.obs_dim, whole.action_dim, settings)
-        learner.train(whole, config.steps, logger=tensorboard_logger(place), checkpoint_dir=place)
-        policy = learner.policy()
-        if end not in measured:
-            measure(end, policy)
+    plan = Rounds(config.transitions, config.rounds, config.steps, config.exploration_noise, config.random_share)
+    env = gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
+    learner, _ = train_in_rounds(env, settings, plan, folder, measure, first=shared if config.rounds == 1 else None)
+    env.close()
     learner.save(folder / POLICY)
-    return policy
+    return learner.policy()
 
 
 def _train_sb3(config: Config, seed: int, folder: Path, measure: Measure) -> Policy:
@@ -239,7 +227,10 @@ def _train_sb3(config: Config, seed: int, folder: Path, measure: Measure) -> Pol
 def _fit_best_of_n(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
     path = folder / CHOICES
     if not path.exists():
-        buffer = collect_round(config, seed, shared or folder / "buffer.safetensors", config.transitions)
+        env = gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
+        explorer = RandomPolicy(env.unwrapped.single_action_space, seed, action_set(config))
+        buffer = collect(env, explorer, config.transitions, seed, path=shared or folder / BUFFER)
+        env.close()
         policy, explained = fit_best_of_n(buffer, config.choices, config.discount, seed)
         measure(config.transitions, policy)
         write_json(folder / "fit.json", {"explained_variance": explained})

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from agents.baselines import RandomPolicy
 from agents.buffers import collect
 from agents.curves import tensorboard_logger
-from agents.networks import Actor, ActorPolicy, StackedLinear, TwinCritic
+from agents.networks import Actor, ActorPolicy, Critics, StackedLinear
 from agents.td3_bc import CHECKPOINT, TD3BC, TD3BCConfig
 from tests.agents.conftest import Killed, ToyVectorEnv, same_tensors, toy_buffer
 
@@ -97,7 +97,16 @@ def test_one_step_follows_the_equations() -> None:
 
 @pytest.mark.parametrize("actions", ["ball", "sphere"])
 def test_one_step_on_a_set_of_actions_with_dropped_units(actions: str) -> None:
-    config = replace(CONFIG, actions=actions, dropout=0.5, policy_noise=2.0, policy_freq=1, normalize=False)
+    config = replace(
+        CONFIG,
+        actions=actions,
+        dropout=0.5,
+        layer_norm=True,
+        critics=5,
+        policy_noise=2.0,
+        policy_freq=1,
+        normalize=False,
+    )
     learner, batch = TD3BC(3, 2, config), toy_buffer(64).data
     obs, action, next_obs, reward, done = (torch.from_numpy(array) for array in batch)
     generator = torch.Generator().manual_seed(config.seed)
@@ -106,20 +115,29 @@ def test_one_step_on_a_set_of_actions_with_dropped_units(actions: str) -> None:
         next_action = learner.actor_target(next_obs) + noise
         length = next_action.norm(dim=1, keepdim=True)
         next_action = next_action / (length if actions == "sphere" else length.clamp_min(1))
-        target = reward + config.discount * (1 - done) * learner.critic_target(next_obs, next_action).amin(0)
+        values = learner.critic_target(next_obs, next_action)
+        pair = torch.randperm(5, generator=generator)[:2]
+        target = reward + config.discount * (1 - done) * values[pair].amin(0)
+        own_action = learner.actor(obs)
+        cloning = (own_action - action).square().mean()
         fitted = learner.critic(obs, action, generator)
         expected = sum(F.mse_loss(value, target) for value in fitted)
         whole = sum(F.mse_loss(value, target) for value in learner.critic(obs, action))
     losses = learner.train_step((obs, action, next_obs, reward, done))
     assert losses["train/critic_loss"] == pytest.approx(expected.item(), rel=1e-5) != pytest.approx(whole.item())
+    value = learner.critic(obs, own_action).mean(0)
+    actor_loss = -config.alpha * value.mean() / value.abs().mean() + cloning
+    assert losses["train/actor_loss"] == pytest.approx(actor_loss.item(), rel=1e-4)
 
 
 def test_actors_stay_in_their_set() -> None:
     obs = torch.cat([0.01 * torch.randn(100, 3), 9 * torch.randn(100, 3)])
     lengths = {}
     for actions in ("box", "ball", "sphere"):
-        actor = Actor(3, 2, (8,), actions)
-        actor.layers[-1].weight.data *= 4
+        actor = Actor(3, 2, (64,), actions)
+        for layer in (actor.layers[0], actor.layers[-1]):  # small observations then make small vectors
+            layer.weight.data *= 4
+            layer.bias.data.zero_()
         lengths[actions] = actor(obs).norm(dim=1)
         assert actor(obs).abs().max() <= 1 + 1e-6
     assert lengths["box"].max() > 1.2 and lengths["ball"].max() < 1 + 1e-5 > lengths["ball"].min() + 0.1
@@ -139,21 +157,22 @@ def test_it_learns_on_the_sphere(tmp_path: Path) -> None:
 
 
 def test_dropped_units_keep_the_mean_and_are_normalised() -> None:
-    critic, generator = TwinCritic(3, 2, (4096,), dropout=0.5, action_scale=2.0), torch.Generator().manual_seed(0)
+    critic = Critics(3, 2, (4096,), dropout=0.5, layer_norm=True, action_scale=2.0)
+    generator = torch.Generator().manual_seed(0)
     obs, action = torch.randn(5, 3), torch.randn(5, 2)
     x = torch.cat([obs, 2 * action], 1) @ critic.layers[0].weight[0] + critic.layers[0].bias[0]
     hidden = F.layer_norm(x, (4096,)).relu()
     plain = (hidden @ critic.layers[1].weight[0] + critic.layers[1].bias[0])[:, 0]
     torch.testing.assert_close(critic(obs, action)[0], plain)
-    torch.testing.assert_close(critic.first(obs, action), plain)
+    torch.testing.assert_close(critic.climbed(obs, action), plain)
     draws = torch.stack([critic(obs, action, generator)[0] for _ in range(50)])
     assert (draws[0] != draws[1]).all()
-    share = (critic._activation(torch.ones(2, 9, 4096), generator) > 0).float().mean()
-    assert share == pytest.approx(0.5, abs=0.01)
+    values = torch.stack([critic(obs, action, generator) for _ in range(1000)])
+    torch.testing.assert_close(values.mean(0)[0], plain, atol=0.02, rtol=0)
 
 
 def test_the_stacked_critic_is_two_plain_ones() -> None:
-    critic = TwinCritic(3, 2, (8, 8))
+    critic = Critics(3, 2, (8, 8))
     obs, action = torch.randn(5, 3), torch.randn(5, 2)
     for which in range(2):
         x = torch.cat([obs, action], dim=1)
@@ -162,7 +181,7 @@ def test_the_stacked_critic_is_two_plain_ones() -> None:
             x = F.linear(x, layer.weight[which].T, layer.bias[which, 0])
             x = x.relu() if index < 2 else x
         torch.testing.assert_close(critic(obs, action)[which], x[:, 0])
-    torch.testing.assert_close(critic.first(obs, action), critic(obs, action)[0])
+    torch.testing.assert_close(critic.climbed(obs, action), critic(obs, action)[0])
     first, second = critic.layers[0].weight
     assert not torch.equal(first, second)
 
@@ -267,5 +286,7 @@ def test_bad_input_is_refused_by_name(tmp_path: Path) -> None:
         TD3BCConfig(discount=1.5)
     with pytest.raises(ValueError, match=r"dropout is 1\.0"):
         TD3BCConfig(dropout=1.0)
+    with pytest.raises(ValueError, match="critics is 1, expected at least 2"):
+        TD3BCConfig(critics=1)
     with pytest.raises(ValueError, match="unknown set of actions 'spere', did you mean 'sphere'"):
         TD3BCConfig(actions="spere")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from agents import rounds
 from dialog_envs import scenarios
 from dialog_envs.judges import SocialJudge
 from dialog_envs.lm.steering import UpMapping, UpMappingConfig
@@ -68,7 +69,13 @@ def test_a_killed_comparison_ends_as_the_unbroken_one(config, monkeypatch, capsy
     )
     collected: list[Path] = []
     collect = train.collect
-    monkeypatch.setattr(train, "collect", lambda *a, path: (collected.append(path), collect(*a, path=path))[1])
+
+    def noted(*arguments, path, **more):
+        collected.append(path)
+        return collect(*arguments, path=path, **more)
+
+    for module in (train, rounds):
+        monkeypatch.setattr(module, "collect", noted)
     unbroken = results(compare.run(config))
 
     # what is there: every system, both partners, every kind of row
@@ -122,8 +129,8 @@ def test_a_killed_comparison_ends_as_the_unbroken_one(config, monkeypatch, capsy
     assert results(broken.out) == unbroken
 
     # other settings take another folder; what was trained can be evaluated alone
-    with pytest.raises(ValueError, match=r"was begun with alpha 10.0, now it is 2.5"):
-        compare.run(replace(config, alpha=2.5))
+    with pytest.raises(ValueError, match=r"was begun with alpha 2.5, now it is 10.0"):
+        compare.run(replace(config, alpha=10.0))
     trained = evaluate.load_policies(config.out / "best_of_n", evaluate.Config())
     assert len(trained) == 2 and trained[0](np.zeros((1, 32))).shape == (1, 4)
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiments import bench, demo, dmi, evaluate, obedience, steering, train
+from dialog_envs.judges import SocialJudge
+from experiments import bench, demo, dmi, evaluate, obedience, steering, train, watch
 from experiments.__main__ import VERBS, main
 from experiments.episodes import paired_design, run_episodes
 
@@ -94,6 +96,22 @@ def test_train_then_evaluate(algorithm, model_folder, tmp_path, monkeypatch):
     )
     found = results(evaluate.run(config))
     assert ("train", "gain_over_unsteered") in found and ("random", "perplexity") in found
+
+
+@pytest.mark.slow
+def test_a_held_out_judge_is_logged_beside_the_curve(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.Config, "env", small_env(train.Config.env))
+    monkeypatch.setattr(watch, "make_judge", lambda name: SocialJudge())  # so what it says is known
+    config = train.Config(
+        out=tmp_path, lm=str(model_folder()), up_map="pca", transitions=16, rounds=2, steps=2, seeds=1, rows=4,
+        evaluation_episodes=4, max_turns=2, watch=("other",),
+    )  # fmt: skip
+    train.run(config)
+    events = EventAccumulator(str(tmp_path / "seed_0")).Reload()
+    returns, seen = ([(e.step, e.value) for e in events.Scalars(tag)] for tag in ("rollout/ep_rew_mean", "watch/other"))
+    assert [step for step, _ in seen] == [8, 16] and seen == pytest.approx(returns)
+    with pytest.raises(ValueError, match="'social_score' is the reward"):
+        train.run(replace(config, out=tmp_path / "again", watch=("social_score",)))
 
 
 @pytest.mark.slow

@@ -144,6 +144,17 @@ def test_a_memory_goes_on_over_its_own_replies(lms):
         dialogues = [d.said("agent", text).said("partner", "i see.") for d, text in zip(dialogues, said, strict=True)]
 
 
+def test_batches_of_many_sizes_share_one_storage(model_folder):
+    lm = FrozenLM.from_pretrained(model_folder())
+    for rows in (6, 3, 6, 2, 5):
+        prompts, draws = prompts_of(lm, [1 + 2 * (row % 2) for row in range(rows)]), uniforms_of(rows, 8)
+        alone = [lm.generate([prompt], draws[row : row + 1], SAMPLED)[0] for row, prompt in enumerate(prompts)]
+        assert lm.generate(prompts, draws, SAMPLED) == alone
+    assert {len(memory.ids) for memory in lm._pool.values()} == {6}
+    layers = {id(layer) for memory in lm._pool.values() for layer in memory.cache.layers}
+    assert len(layers) == len(lm._pool) * len(lm._pool["reply"].cache.layers)
+
+
 def test_replies_that_have_ended_cost_nothing(model_folder):
     """A third of the tokens end a reply: the batch shrinks by halves, and every row says what it says alone."""
     lm, sizes = FrozenLM.from_pretrained(model_folder()), []
