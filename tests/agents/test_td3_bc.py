@@ -168,7 +168,7 @@ def test_dropped_units_keep_the_mean_and_are_normalised() -> None:
     draws = torch.stack([critic(obs, action, generator)[0] for _ in range(50)])
     assert (draws[0] != draws[1]).all()
     values = torch.stack([critic(obs, action, generator) for _ in range(1000)])
-    torch.testing.assert_close(values.mean(0)[0], plain, atol=0.02, rtol=0)
+    torch.testing.assert_close(values.mean(0)[0], plain, atol=0.08, rtol=0)
 
 
 def test_the_stacked_critic_is_two_plain_ones() -> None:
