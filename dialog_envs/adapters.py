@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -189,6 +189,38 @@ class DialogueVectorEnv(VectorEnv):
         for row, info in zip(rows, infos, strict=True):
             merged = self._add_info(merged, info, int(row))
         return merged
+
+
+def plain_turns(max_episode_steps: int) -> int:
+    """Return `max_turns` where a step is a turn."""
+    return max_episode_steps
+
+
+def entry_points(
+    make_core: Callable[..., DialogueCore], turns: Callable[[int], int] = plain_turns
+) -> tuple[Callable[..., DialogueEnv], Callable[..., DialogueVectorEnv]]:
+    """Return the entry points of `gym.make` and `gym.make_vec` for an environment.
+
+    Args:
+        make_core: number of rows and the environment's own arguments -> core.
+        turns: `max_episode_steps`, which Gymnasium passes, -> `max_turns`: the core owns the turn limit.
+    """
+
+    def make(render_mode: str | None = None, **arguments: object) -> DialogueEnv:
+        return DialogueEnv(make_core(1, **arguments), render_mode)
+
+    def make_vector(
+        num_envs: int = 1,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        **arguments: object,
+    ) -> DialogueVectorEnv:
+        if max_episode_steps is not None:
+            arguments["max_turns"] = turns(max_episode_steps)
+        return DialogueVectorEnv(make_core(num_envs, **arguments), autoreset_mode, render_mode)
+
+    return make, make_vector
 
 
 def _check_render_mode(render_mode: str | None) -> None:

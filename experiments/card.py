@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -21,11 +20,10 @@ from dialog_envs.corpora import CORPORA
 from dialog_envs.scenarios.invention import P_INVENTED
 from experiments.language import unsteered_dialogues
 from experiments.pretrain import GRAMMAR_WEIGHTS, TRAIN_CORPORA
-from experiments.run_folder import file_hash
+from experiments.rendering import Table, millions, number, percent, render
+from experiments.run_folder import file_hash, write_text
 
 WEIGHTS = "model.safetensors"
-
-Table = list[list[Any]]  # the first row is the header
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ def run(config: Config) -> Path:
     results = {verb: measured(folder, config.model) for verb, folder in folders.items() if folder}
     fluency = results.pop("fluency", None)
     text = render(
+        "card.md",
         config=recipe,
         revision=description["git"],
         parameters=count_parameters(config.model / WEIGHTS),
@@ -91,16 +90,8 @@ def run(config: Config) -> Path:
         dialogues=unsteered_dialogues(str(config.model.resolve()), config.dialogues),
     )
     card = config.out or config.model / "README.md"
-    card.write_text(text)
+    write_text(card, text)
     return card
-
-
-def render(**values: Any) -> str:
-    """Return the card as Markdown."""
-    loader = PackageLoader("experiments")
-    environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.globals |= {"table": markdown, "percent": percent, "millions": millions}
-    return environment.get_template("card.md").render(values)
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -211,24 +202,3 @@ def count_parameters(weights: Path) -> int:
     """Return the number of parameters in a safetensors file."""
     with safe_open(weights, framework="np") as file:
         return sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118 (not a mapping)
-
-
-def markdown(table: Table) -> str:
-    """Return a Markdown table."""
-    header, *rows = table
-    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in (header, ["---"] * len(header), *rows))
-
-
-def number(row: dict[str, Any]) -> str:
-    """Return a result with its interval."""
-    return f"{row['value']:.3g}" + ("" if row["ci95"] is None else f" +- {row['ci95']:.2g}")
-
-
-def percent(share: float) -> str:
-    """Return a share as whole percents."""
-    return f"{100 * share:.0f}%"
-
-
-def millions(count: float) -> str:
-    """Return a count in millions."""
-    return f"{count / 1e6:.2f}"

@@ -37,7 +37,7 @@ from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.pocket_tokenizer import ASSISTANT, USER
 from experiments.language import ngrams, repeated, sequence_nats, unsteered_dialogues
 from experiments.pocket_trainer import PretrainConfig
-from experiments.pretrain import VALIDATION_CORPORA, corpus_root, sequence_batches
+from experiments.pretrain import VALIDATION_CORPORA, sequence_batches
 from experiments.pretraining_data import SequenceMaker, tokenize
 from experiments.run_folder import ResultRow, model_files, open_run, write_json, write_results
 from experiments.statistics import clustered_ci95, mean_ci95
@@ -74,7 +74,7 @@ def run(config: Config) -> Path:
     """
     models = {name: load_lm(name, "cpu", "float32") for name in config.models}
     check_comparable(models)
-    root = corpus_root(config.data)
+    root = corpora.root(config.data)
     files = [file for name, split in VALIDATION_CORPORA.items() for file in corpora.files(name, root, split)]
     files += [file for name in config.models for file in model_files(name)]
     out = open_run(config.out, "fluency", config, files)

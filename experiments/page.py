@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dialog_envs import scenarios as scenario_library
 from dialog_envs.names import look_up
 from dialog_envs.scenarios.scenario import AGENT, PARTNER, Scenario
 from experiments.episodes import Episode
-from experiments.run_folder import ResultRow
+from experiments.rendering import render
+from experiments.run_folder import ResultRow, write_text
 from reward_models.social_score import DIMENSIONS
 from reward_models.verification import met_targets
 
@@ -115,15 +113,9 @@ def write_transcript_page(
     """
     if not systems:
         raise ValueError("no systems: a page of transcripts needs at least one")
-    environment = Environment(
-        loader=PackageLoader("experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "signed": _signed, "plain": _plain_name}
-    html = environment.get_template("page.html").render(
+    html = render(
+        "page.html",
+        filters={"number": _number, "signed": _signed, "plain": _plain_name},
         title=title,
         headline=_headline(table),
         table=_table_rows(table),
@@ -135,9 +127,7 @@ def write_transcript_page(
         AGENT=AGENT,
         PARTNER=PARTNER,
     )
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(html, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, html)
     return path
 
 

@@ -60,7 +60,7 @@ def run(config: PretrainConfig) -> Path:
     """
     torch.set_num_threads(config.threads)
     _check_comparison(config)
-    root = corpus_root(config.data)
+    root = corpora.root(config.data)
     wanted = {name: split for name, (split, _) in TRAIN_CORPORA.items()}
     files = [f for name, split in wanted.items() for f in corpora.files(name, root, split)]
     out = open_run(config.out, "pretrain", config, files)
@@ -80,14 +80,6 @@ def run(config: PretrainConfig) -> Path:
     print(f"trained on {seen['real']} tokens of real text and {seen['own']} of the own grammar")
     export(trainer, tokenizer, out / "model")
     return out
-
-
-def corpus_root(data: Path | None) -> Path:
-    """Return the folder of the official corpus files; raise FileNotFoundError where none is known."""
-    root = data or corpora.default_root()
-    if root is None:
-        raise FileNotFoundError("no corpus folder: give --data DIR or set DIALOG_ENVS_DATA")
-    return root
 
 
 def export(trainer: PocketTrainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

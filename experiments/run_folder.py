@@ -32,9 +32,14 @@ class ResultRow:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a temporary name and rename it, so that a reader never meets half a file."""
+    """Write JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, default=_plain) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file to a temporary name and rename it, so that a reader never meets half of it."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, default=_plain) + "\n")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

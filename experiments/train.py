@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 import dialog_envs  # noqa: F401  (registers the ids)
 from agents.baselines import BestOfNPolicy, ConstantPolicy, RandomPolicy, fit_best_of_n
 from agents.buffers import collect
-from agents.networks import ActionSet
+from agents.curves import EPISODE_REWARD
 from agents.rounds import BUFFER, Rounds, train_in_rounds
 from agents.sb3 import make_sb3, train_sb3
 from agents.td3_bc import TD3BC, TD3BCConfig
 from dialog_envs import scenarios
-from dialog_envs.envs.dat import social_core
+from dialog_envs.scenarios.scenario import Scenario
 from experiments.episodes import Episode, Policy, paired_design, run_episodes
 from experiments.fixed_action import search_fixed_action
 from experiments.plots import plot_curves
@@ -31,7 +32,6 @@ ENV_ID = "DialogEnvs/DATSocial-v0"
 REWARD = "social_score"  # what planners are trained on
 Algorithm = Literal["td3_bc", "td3", "sac", "ppo", "best_of_n", "best_fixed"]
 Curve = list[tuple[int, list[float]]]  # (step, returns of the evaluation's episodes)
-Measure = Callable[[int, Policy], Mapping[str, float]]  # (step, policy) -> what is logged; notes a point of the curve
 
 # What is written beside checkpoints when a planner is done: file -> what reads it
 POLICY, CHOICES, FIXED_ACTION = "policy.safetensors", "best_of_n.safetensors", "fixed_action.safetensors"
@@ -114,6 +114,50 @@ class Config(Settings):
     """Run folder; each seed has a folder in it."""
 
 
+def valid_return(episode: Episode) -> float:
+    """Return an episode's return; NaN for one that failed."""
+    return float("nan") if episode.error is not None else episode.episode_return
+
+
+class Measure:
+    """Plays a planner in training on held-out scenarios: a point of its curve, and what the held-out judges say.
+
+    Called with (environment steps, policy); returns what is logged. A point that is there already is not played again.
+
+    Args:
+        path: the curve's file.
+        play: policy -> dialogues, the same design at every point.
+        watch: the held-out judges.
+        known: the scenarios.
+        value: what the curve is of; NaN for a dialogue that failed.
+        tag: under which its mean is logged.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        play: Callable[[Policy], list[Episode]],
+        watch: Watch,
+        known: Sequence[Scenario],
+        value: Callable[[Episode], float] = valid_return,
+        tag: str = EPISODE_REWARD,
+    ) -> None:
+        self.path, self.play, self.watch, self.known, self.value, self.tag = path, play, watch, known, value, tag
+        self.curve: Curve = read_curve(path) if path.exists() else []
+
+    def __call__(self, steps: int, policy: Policy) -> dict[str, float]:
+        """Play, write the point, return scalars."""
+        if steps in dict(self.curve):
+            return {}
+        episodes = self.play(policy)
+        values = [self.value(episode) for episode in episodes]
+        self.curve.append((steps, values))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, self.curve)
+        scalars = {EPISODE_REWARD: float(np.nanmean([valid_return(episode) for episode in episodes]))}
+        return scalars | {self.tag: float(np.nanmean(values))} | self.watch.scalars(episodes, self.known)
+
+
 def run(config: Config) -> Path:
     """Train every seed, plot and write the curves; return the run folder."""
     out = open_run(config.out, "train", config, data_files(config.lm, config.up_map), changeable=("seeds", "out"))
@@ -139,28 +183,20 @@ def train_seed(config: Config, seed: int, out: Path, buffer: Path | None = None)
         buffer: file of the random transitions, for planners that share them (default: in the seed's folder).
     """
     folder = out / f"seed_{seed}"
-    saved = folder / CURVE
-    curve = read_curve(saved) if saved.exists() else []
-    watch = Watch(config.watch, REWARD)
+    known = scenarios.load(config.heldout)
+    chosen, seeds = paired_design([scenario.id for scenario in known], config.evaluation_episodes, 100 + seed)
 
-    def measure(steps: int, policy: Policy) -> Mapping[str, float]:
-        if steps in dict(curve):  # before the run was killed
-            return {}
-        episodes = held_out_episodes(config, policy, seed)
-        returns = [float("nan") if episode.error else episode.episode_return for episode in episodes]
-        curve[:] = [*(point for point in curve if point[0] < steps), (steps, returns)]
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(saved, curve)
-        seen = watch.scalars(episodes, scenarios.load(config.heldout))
-        return {"rollout/ep_rew_mean": float(np.nanmean(returns))} | seen
+    def play(policy: Policy) -> list[Episode]:
+        return run_episodes(config.env(scenarios=config.heldout), policy, chosen, seeds, rows=config.rows)
 
+    measure = Measure(folder / CURVE, play, Watch(config.watch, REWARD), known)
     if config.algorithm == "td3_bc":
-        return _train_td3_bc(config, seed, folder, measure, buffer), curve
+        return _train_td3_bc(config, seed, folder, measure, buffer), measure.curve
     if config.algorithm == "best_of_n":
-        return _fit_best_of_n(config, seed, folder, measure, buffer), curve
+        return _fit_best_of_n(config, seed, folder, measure, buffer), measure.curve
     if config.algorithm == "best_fixed":
-        return _search_best_fixed(config, seed, folder, measure), curve
-    return _train_sb3(config, seed, folder, measure), curve
+        return _search_best_fixed(config, seed, folder, measure), measure.curve
+    return _train_sb3(config, seed, folder, measure), measure.curve
 
 
 def read_curve(path: Path) -> Curve:
@@ -178,20 +214,13 @@ def environment_steps(config: Config, seed: int, out: Path) -> int:
     return read_curve(folder / CURVE)[-1][0]
 
 
-def held_out_episodes(config: Config, policy: Policy, seed: int) -> list[Episode]:
-    """Return the dialogues of a point of the curve."""
-    ids = [scenario.id for scenario in scenarios.load(config.heldout)]
-    chosen, seeds = paired_design(ids, config.evaluation_episodes, 100 + seed)
-    return run_episodes(config.env(scenarios=config.heldout), policy, chosen, seeds, rows=config.rows)
-
-
-def action_set(config: Settings) -> ActionSet:
-    """Return where the up-mapping projects actions: planners are kept there."""
-    mapping = social_core(1, **config.env()).actor.mapping
-    return "box" if mapping is None else mapping.config.projection
+def training_env(config: Settings) -> VectorEnv:
+    """Return the environment that planners are trained in."""
+    return gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
 
 
 def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
+    env = training_env(config)
     settings = TD3BCConfig(
         alpha=config.alpha,
         discount=config.discount,
@@ -199,11 +228,10 @@ def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, sha
         critics=config.critics,
         dropout=config.dropout,
         layer_norm=True,
-        actions=action_set(config),
+        actions=env.unwrapped.core.actor.action_set,
         seed=seed,
     )
     plan = Rounds(config.transitions, config.rounds, config.steps, config.exploration_noise, config.random_share)
-    env = gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
     learner, _ = train_in_rounds(env, settings, plan, folder, measure, first=shared if config.rounds == 1 else None)
     env.close()
     learner.save(folder / POLICY)
@@ -211,7 +239,7 @@ def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, sha
 
 
 def _train_sb3(config: Config, seed: int, folder: Path, measure: Measure) -> Policy:
-    env = gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
+    env = training_env(config)
     model = make_sb3(config.algorithm.upper(), env, seed, gamma=config.discount)
     every = max(1, config.transitions // max(1, config.evaluations))
     train_sb3(
@@ -227,8 +255,8 @@ def _train_sb3(config: Config, seed: int, folder: Path, measure: Measure) -> Pol
 def _fit_best_of_n(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
     path = folder / CHOICES
     if not path.exists():
-        env = gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
-        explorer = RandomPolicy(env.unwrapped.single_action_space, seed, action_set(config))
+        env = training_env(config)
+        explorer = RandomPolicy(env.unwrapped.single_action_space, seed, env.unwrapped.core.actor.action_set)
         buffer = collect(env, explorer, config.transitions, seed, path=shared or folder / BUFFER)
         env.close()
         policy, explained = fit_best_of_n(buffer, config.choices, config.discount, seed)

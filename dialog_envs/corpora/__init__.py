@@ -103,6 +103,18 @@ def default_root() -> Path | None:
     return beside if beside.is_dir() else None
 
 
+def root(data: Path | None = None) -> Path:
+    """Return the folder of the corpora: the one that is given, else the default one.
+
+    Raises:
+        FileNotFoundError: none is given, and there is no default one.
+    """
+    found = data or default_root()
+    if found is None:
+        raise FileNotFoundError("no corpus folder: give --data DIR or set DIALOG_ENVS_DATA")
+    return found
+
+
 def _corpus(name: str) -> Corpus:
     if name not in CORPORA:
         close = difflib.get_close_matches(name, CORPORA, n=1)

@@ -7,10 +7,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode
 
 from dialog_envs import scenarios as scenario_library
-from dialog_envs.adapters import DialogueEnv, DialogueVectorEnv
+from dialog_envs.adapters import entry_points
 from dialog_envs.core import CoreConfig, DialogueCore
 from dialog_envs.judges import make_judge
 from dialog_envs.lm.decoding import Sampling
@@ -31,11 +30,15 @@ class SteeredActor:
         speaker: writes a turn.
         mapping: action -> prefix; None leaves the model unsteered, whatever the action.
         action_dim: size d' of the action.
+
+    Attributes:
+        action_set: where actions are projected to, `"ball"` or `"sphere"`; `"box"` without a mapping.
     """
 
     def __init__(self, speaker: LMSpeaker, mapping: UpMapping | None, action_dim: int) -> None:
         self.speaker, self.mapping = speaker, mapping
         self.action_space = Box(-1.0, 1.0, (action_dim,), np.float32)
+        self.action_set = "box" if mapping is None else mapping.config.projection
 
     @torch.no_grad()
     def act(self, actions: np.ndarray, rows: Rows) -> list[str]:
@@ -94,22 +97,4 @@ def social_core(
     )
 
 
-def make_social(render_mode: str | None = None, **arguments: object) -> DialogueEnv:
-    """Entry point of `gym.make("DialogEnvs/DATSocial-v0")`."""
-    return DialogueEnv(social_core(1, **arguments), render_mode)
-
-
-def make_social_vector(
-    num_envs: int = 1,
-    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-    render_mode: str | None = None,
-    max_episode_steps: int | None = None,
-    **arguments: object,
-) -> DialogueVectorEnv:
-    """Entry point of `gym.make_vec("DialogEnvs/DATSocial-v0", num_envs)`.
-
-    Gymnasium passes `max_episode_steps`; the core owns the turn limit, so it only stands in for `max_turns`.
-    """
-    if max_episode_steps is not None:
-        arguments["max_turns"] = max_episode_steps
-    return DialogueVectorEnv(social_core(num_envs, **arguments), autoreset_mode, render_mode)
+make_social, make_social_vector = entry_points(social_core)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
-from dialog_envs.adapters import DialogueEnv, DialogueVectorEnv
+from dialog_envs.adapters import entry_points
 from dialog_envs.core import CoreConfig, DialogueCore
 from dialog_envs.dialogue import Dialogue
 from dialog_envs.envs.dat import load_lm
@@ -208,31 +208,15 @@ def chosen_scenarios(split: str, file: str | None, partner: str, max_turns: int)
     return persona_scenarios.from_file(file, replies) if file else persona_scenarios.scenarios(split, replies)
 
 
-def turns_of_steps(max_episode_steps: int | None) -> dict[str, int]:
-    """Return `max_turns` for the number of steps that Gymnasium passes, if it does: an exchange takes two.
+def turns_of_steps(max_episode_steps: int) -> int:
+    """Return `max_turns` for the number of steps that Gymnasium passes: an exchange takes two.
 
     Raises:
         ValueError: the number is odd.
     """
-    if max_episode_steps is None:
-        return {}
     if max_episode_steps % len(PHASES):
         raise ValueError(f"max_episode_steps is {max_episode_steps}, expected an even number: persona, response")
-    return {"max_turns": max_episode_steps // len(PHASES)}
+    return max_episode_steps // len(PHASES)
 
 
-def make_ppg(render_mode: str | None = None, **arguments: object) -> DialogueEnv:
-    """Entry point of `gym.make("DialogEnvs/PPG-v0")`."""
-    return DialogueEnv(ppg_core(1, **arguments), render_mode)
-
-
-def make_ppg_vector(
-    num_envs: int = 1,
-    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-    render_mode: str | None = None,
-    max_episode_steps: int | None = None,
-    **arguments: object,
-) -> DialogueVectorEnv:
-    """Entry point of `gym.make_vec("DialogEnvs/PPG-v0", num_envs)`; `max_episode_steps` stands in for `max_turns`."""
-    core = ppg_core(num_envs, **arguments | turns_of_steps(max_episode_steps))
-    return DialogueVectorEnv(core, autoreset_mode, render_mode)
+make_ppg, make_ppg_vector = entry_points(ppg_core, turns_of_steps)

@@ -8,10 +8,9 @@ from functools import lru_cache
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import AutoresetMode
 from torch.nn.utils.rnn import pad_sequence
 
-from dialog_envs.adapters import DialogueEnv, DialogueVectorEnv
+from dialog_envs.adapters import entry_points
 from dialog_envs.core import CoreConfig, DialogueCore
 from dialog_envs.envs.dat import load_lm
 from dialog_envs.envs.ppg import chosen_scenarios, turns_of_steps, uttered, views
@@ -177,18 +176,4 @@ def ppg_select_core(
     )
 
 
-def make_ppg_select(render_mode: str | None = None, **arguments: object) -> DialogueEnv:
-    """Entry point of `gym.make("DialogEnvs/PPGSelect-v0")`."""
-    return DialogueEnv(ppg_select_core(1, **arguments), render_mode)
-
-
-def make_ppg_select_vector(
-    num_envs: int = 1,
-    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-    render_mode: str | None = None,
-    max_episode_steps: int | None = None,
-    **arguments: object,
-) -> DialogueVectorEnv:
-    """Entry point of `gym.make_vec("DialogEnvs/PPGSelect-v0", num_envs)`; see `make_ppg_vector` on the steps."""
-    core = ppg_select_core(num_envs, **arguments | turns_of_steps(max_episode_steps))
-    return DialogueVectorEnv(core, autoreset_mode, render_mode)
+make_ppg_select, make_ppg_select_vector = entry_points(ppg_select_core, turns_of_steps)

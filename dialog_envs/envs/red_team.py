@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gymnasium.vector import AutoresetMode
-
-from dialog_envs.adapters import DialogueEnv, DialogueVectorEnv
+from dialog_envs.adapters import entry_points
 from dialog_envs.core import DialogueCore
 from dialog_envs.envs.dat import social_core
 from dialog_envs.judges import RoundJudge
@@ -32,19 +30,4 @@ def red_team_core(
     return core
 
 
-def make_red_team(render_mode: str | None = None, **arguments: object) -> DialogueEnv:
-    """Entry point of `gym.make("DialogEnvs/DATRedTeam-v0")`."""
-    return DialogueEnv(red_team_core(1, **arguments), render_mode)
-
-
-def make_red_team_vector(
-    num_envs: int = 1,
-    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-    render_mode: str | None = None,
-    max_episode_steps: int | None = None,
-    **arguments: object,
-) -> DialogueVectorEnv:
-    """Entry point of `gym.make_vec("DialogEnvs/DATRedTeam-v0", num_envs)`; `max_episode_steps` is `max_turns`."""
-    if max_episode_steps is not None:
-        arguments["max_turns"] = max_episode_steps
-    return DialogueVectorEnv(red_team_core(num_envs, **arguments), autoreset_mode, render_mode)
+make_red_team, make_red_team_vector = entry_points(red_team_core)

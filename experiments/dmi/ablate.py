@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.dmi import pretrain
-from experiments.dmi.rendering import render
 from experiments.plots import plot_curves
+from experiments.rendering import render
 from experiments.run_folder import ResultRow, open_run, write_results
 from reward_models.dmi.bounds import BOUNDS
 

@@ -15,8 +15,8 @@ from transformers import AutoModel
 from dialog_envs import corpora
 from experiments.dmi import tasks
 from experiments.dmi.classifier import Outcome
-from experiments.dmi.rendering import render
 from experiments.dmi.tasks import TaskData
+from experiments.rendering import render
 from experiments.run_folder import ResultRow, model_files, open_run, write_json, write_results
 from experiments.statistics import crossed_ci95
 from reward_models.dmi.encoder import DialogueEncoder, encoder_source
@@ -61,9 +61,7 @@ def run_tasks(config: Shared, verb: str, train: Train) -> Path:
         FileNotFoundError: there is no data folder, no such encoder or no such paper file.
     """
     torch.set_num_threads(config.threads)
-    root = config.data or corpora.default_root()
-    if root is None:
-        raise FileNotFoundError("no data folder: give --data DIR or set DIALOG_ENVS_DATA")
+    root = corpora.root(config.data)
     paper = json.loads(config.paper.read_text()) if config.paper else {}
     folder = str(encoder_source(config.encoder))
     out = open_run(config.out, verb, config, model_files(folder))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from dialog_envs import corpora
 from experiments.dmi import pairs, probe
 from experiments.dmi.evaluation import SIZE, encode_pairs, information_bits
 from experiments.dmi.pairs import Pair
-from experiments.dmi.rendering import render
 from experiments.plots import plot_confusion
-from experiments.run_folder import model_files, open_run
+from experiments.rendering import render
+from experiments.run_folder import model_files, open_run, write_text
 from experiments.statistics import mean_ci95
 from reward_models.dmi.bounds import ceiling
 from reward_models.dmi.encoder import encoder_source
@@ -72,9 +71,7 @@ def run(config: Config) -> Path:
         FileNotFoundError: there is no data folder, no encoder, or DailyDialog's files are missing.
     """
     torch.set_num_threads(config.threads)
-    root = config.data or corpora.default_root()
-    if root is None:
-        raise FileNotFoundError("no data folder: give --data DIR or set DIALOG_ENVS_DATA")
+    root = corpora.root(config.data)
     folder = encoder_source(config.encoder)
     out = open_run(config.out, "dmi page", config, model_files(str(folder)))
     reward = CoherenceReward.from_pretrained(folder)
@@ -91,9 +88,7 @@ def run(config: Config) -> Path:
         top = ceiling(SIZE) / np.log(2)
         facts[f"MI on DailyDialog validation, N = {SIZE}"] = f"{bits:.2f} ± {half:.2f} of at most {top:.0f} bits"
     html = render("dmi_page.html", confusion=confusion, examples=examples, facts=facts)
-    temporary = out / "page.html.tmp"
-    temporary.write_text(html, encoding="utf-8")
-    os.replace(temporary, out / "page.html")
+    write_text(out / "page.html", html)
     return out
 
 

@@ -101,9 +101,7 @@ def run(config: Config) -> Path:
     rank, world = _join_processes()
     if config.batch % world:
         raise ValueError(f"a batch of {config.batch} pairs does not split over {world} processes")
-    root = config.data or corpora.default_root()
-    if root is None:
-        raise FileNotFoundError("no corpus folder: give --data DIR or set DIALOG_ENVS_DATA")
+    root = corpora.root(config.data)
     if rank == 0:
         open_run(config.out, "dmi pretrain", config, pairs.training_files(root), CHANGEABLE)
     if (config.out / "results.json").exists():

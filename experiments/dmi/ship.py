@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dialog_envs.corpora import CORPORA
-from experiments.card import WEIGHTS, Table, count_parameters, measured, number, read_results
+from experiments.card import WEIGHTS, count_parameters, measured, read_results
 from experiments.dmi import pairs
-from experiments.dmi.rendering import render
+from experiments.rendering import Table, number, render
 from experiments.run_folder import file_hash
 from reward_models.dmi.encoder import POCKET, replaced_folder
 

@@ -93,9 +93,7 @@ def run(config: Config) -> Path:
     if config.ship:
         shipping.check(config.lm, config.critics.critic.encoder, config.systems)
     report.read_paper(config.paper)
-    root = config.data or corpora.default_root()
-    if root is None:
-        raise FileNotFoundError("no corpus folder: give --data DIR or set DIALOG_ENVS_DATA")
+    root = corpora.root(config.data)
     torch.set_num_threads(config.threads)
     sources = data.files(root)
     for name in (config.lm, str(encoder_source(config.critics.critic.encoder))):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from agents.exchanges import Exchange
 from experiments.plots import plot_curves
@@ -20,7 +18,8 @@ from experiments.ppg.critics import LEARNS
 from experiments.ppg.evaluation import CRITICS
 from experiments.ppg.speed import BATCHED, SINGLE
 from experiments.ppg.systems import OURS, RL, SYSTEMS
-from experiments.run_folder import ResultRow, write_json, write_results
+from experiments.rendering import render
+from experiments.run_folder import ResultRow, write_json, write_results, write_text
 
 PAPER = Path(__file__).parents[1] / "templates" / "ppg_paper.json"
 CRITICS_TITLE = "Critics"
@@ -130,11 +129,10 @@ def write(
     tables = make_tables(rows, read_paper(config.paper))
     figures = [*draw_cold_start(out, cold), *draw_histories(out, histories)]
     context = {"tables": tables, "verdicts": verdicts(rows), "config": config}
-    plain = environment(False).get_template("ppg_tables.md").render(**context)
+    plain = render("ppg_tables.md", **context)
     write_text(out / "tables.md", plain)
     pictures = [(path.stem.replace("_", " "), base64.b64encode(path.read_bytes()).decode()) for path in figures]
-    page = environment(True).get_template("ppg_page.html")
-    write_text(out / "page.html", page.render(**context, figures=pictures, examples=examples))
+    write_text(out / "page.html", render("ppg_page.html", **context, figures=pictures, examples=examples))
     print(plain)
 
 
@@ -246,21 +244,3 @@ def _cell(row: ResultRow | None) -> str:
     digits = 2 if abs(row.value) >= 10 else 3
     text = f"{row.value:.{digits}f}"
     return text if row.ci95 is None else f"{text} ± {row.ci95:.{digits}f}"
-
-
-def environment(html: bool) -> Environment:
-    """Return what renders the templates."""
-    return Environment(
-        loader=PackageLoader("experiments"),
-        autoescape=html,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole: to a temporary name, then renamed."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -12,7 +12,8 @@ from experiments.ppg import report
 from experiments.ppg.data import TRAINING
 from experiments.ppg.supervised import generator_class
 from experiments.ppg.systems import RL
-from experiments.run_folder import ResultRow, git_revision
+from experiments.rendering import render
+from experiments.run_folder import ResultRow, git_revision, write_text
 from reward_models.persona_critic import POCKET as CRITIC
 from reward_models.persona_critic import PersonaCritic
 
@@ -46,6 +47,5 @@ def _card(folder: Path, part: str, config: Any, rows: Sequence[ResultRow]) -> No
     licences = [(f"{name}/{split}", CORPORA[name].licence) for name, split in TRAINING]
     tables = report.make_tables(rows, report.read_paper(config.paper))
     shown = [table for table in tables if (table.title == report.CRITICS_TITLE) == (part == "critic")]
-    card = report.environment(False).get_template("ppg_card.md")
-    text = card.render(part=part, config=config, licences=licences, tables=shown, revision=git_revision())
-    report.write_text(folder / "README.md", text)
+    values = {"part": part, "config": config, "licences": licences, "tables": shown, "revision": git_revision()}
+    write_text(folder / "README.md", render("ppg_card.md", **values))

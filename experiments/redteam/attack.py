@@ -21,7 +21,7 @@ from dialog_envs.envs.red_team import red_team_core
 from experiments.episodes import Episode, Policy, paired_design, run_episodes
 from experiments.redteam.config import ENV_ID, SYSTEMS, Config, Defender
 from experiments.run_folder import write_json
-from experiments.train import CHOICES, CURVE, POLICY, Curve, read_curve
+from experiments.train import CHOICES, CURVE, POLICY, Measure
 from experiments.watch import Watch
 
 QUERIES = "queries.json"
@@ -65,7 +65,7 @@ def train_planner(config: Config, seed: int, against: Defender, folder: Path, sc
     plan = config.training if scenario is None else config.own_training
     env, actions = training_env(config, against, plan, scenario)
     settings = replace(config.planner, seed=seed, actions=actions)
-    measure = Measure(config, seed, against, folder) if scenario is None else None
+    measure = held_out_measure(config, seed, against, folder) if scenario is None else None
     learner, transitions = train_in_rounds(
         env=env, settings=settings, plan=plan, folder=folder, measure=measure, progress=scenario is None
     )
@@ -103,8 +103,7 @@ def training_env(
     chosen = config.scenarios if scenario is None else f"{config.heldout}#{scenario}"
     rows = plan.transitions // (plan.rounds * WHOLE * config.max_turns)
     env = gym.make_vec(ENV_ID, num_envs=max(1, min(config.rows, rows)), **config.env(against, scenarios=chosen))
-    mapping = env.unwrapped.core.actor.mapping
-    return env, "box" if mapping is None else mapping.config.projection
+    return env, env.unwrapped.core.actor.action_set
 
 
 def note_queries(folder: Path, data: ReplayBuffer) -> None:
@@ -113,30 +112,16 @@ def note_queries(folder: Path, data: ReplayBuffer) -> None:
     write_json(folder / QUERIES, {"queries": queries, "found": bool((data.data.reward > SUCCESS).any())})
 
 
-class Measure:
-    """Plays a planner in training on held-out scenarios: a point of its curve, and what the held-out judges say.
+def held_out_measure(config: Config, seed: int, against: Defender, folder: Path) -> Measure:
+    """Return what plays a planner in training against its defender: the curve is of successes."""
+    known = scenarios.load(config.heldout)
+    design = paired_design([scenario.id for scenario in known], config.evaluation_episodes, 100 + seed)
 
-    Called with (environment steps, policy); returns what is logged.
-    """
+    def play_point(policy: Policy) -> list[Episode]:
+        return run_episodes(config.env(against), policy, *design, ENV_ID, config.rows)
 
-    def __init__(self, config: Config, seed: int, against: Defender, folder: Path) -> None:
-        self.config, self.against, self.path = config, against, folder / CURVE
-        self.known, self.watch = scenarios.load(config.heldout), Watch(config.watch, config.reward)
-        ids = [scenario.id for scenario in self.known]
-        self.design = paired_design(ids, config.evaluation_episodes, 100 + seed)
-        self.curve: Curve = read_curve(self.path) if self.path.exists() else []
-
-    def __call__(self, steps: int, policy: Policy) -> dict[str, float]:
-        """Play, write the point, return scalars; a point that is there already is not played again."""
-        if any(point[0] == steps for point in self.curve):
-            return {}
-        episodes = run_episodes(self.config.env(self.against), policy, *self.design, ENV_ID, self.config.rows)
-        wins = [success(episode) for episode in episodes]
-        self.curve.append((steps, wins))
-        write_json(self.path, self.curve)
-        returns = [episode.episode_return for episode in episodes if episode.error is None]
-        scalars = {"rollout/success_rate": float(np.nanmean(wins)), "rollout/ep_rew_mean": float(np.mean(returns))}
-        return scalars | self.watch.scalars(episodes, self.known)
+    watch = Watch(config.watch, config.reward)
+    return Measure(folder / CURVE, play_point, watch, known, success, "rollout/success_rate")
 
 
 def play(config: Config, name: str, policies: Policies, seed: int, defender: Defender, label: str) -> list[Episode]:

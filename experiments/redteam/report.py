@@ -183,7 +183,7 @@ def draw_curves(out: Path, attacks: Sequence[Attack]) -> None:
             rates = np.array([[np.nanmean(wins) for _, wins in curve] for curve in attack.curves])
             curves[f"{attack.system.label} against {attack.against}"] = (steps, rates)
     if curves:
-        plot_curves(out / "curve.png", curves, "gradient steps", "success rate on held-out scenarios")
+        plot_curves(out / "curve.png", curves, "environment steps", "success rate on held-out scenarios")
 
 
 def write_page(config: Config, attacks: Sequence[Attack], rows: Sequence[ResultRow]) -> None:

@@ -12,9 +12,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dialog_envs.corpora import CORPORA
 from experiments import card, fluency
-from experiments.card import Config, count_parameters, markdown, trained_tokens, validation_curve
+from experiments.card import Config, count_parameters, trained_tokens, validation_curve
 from experiments.pocket_trainer import PretrainConfig
 from experiments.pretrain import GRAMMAR_WEIGHTS, TRAIN_CORPORA
+from experiments.rendering import markdown
 from experiments.run_folder import ResultRow, model_files, open_run, write_results
 
 
