@@ -22,6 +22,8 @@ from agents.td3_bc import TD3BC, TD3BCConfig
 
 ROUND_SEEDS = 1_000_000  # a round's number times this is added to the seed of its dialogues
 BUFFER = "buffer.safetensors"
+FEW_TRANSITIONS = TD3BCConfig(learning_rate=1e-3, critics=5, dropout=0.5, layer_norm=True)
+"""TD3+BC for some thousands of transitions, which the paper's settings would learn by heart."""
 
 
 @dataclass(frozen=True)

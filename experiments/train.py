@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +16,9 @@ import dialog_envs  # noqa: F401  (registers the ids)
 from agents.baselines import BestOfNPolicy, ConstantPolicy, RandomPolicy, fit_best_of_n
 from agents.buffers import collect
 from agents.curves import EPISODE_REWARD
-from agents.rounds import BUFFER, Rounds, train_in_rounds
+from agents.rounds import BUFFER, FEW_TRANSITIONS, Rounds, train_in_rounds
 from agents.sb3 import make_sb3, train_sb3
-from agents.td3_bc import TD3BC, TD3BCConfig
+from agents.td3_bc import TD3BC
 from dialog_envs import scenarios
 from dialog_envs.scenarios.scenario import Scenario
 from experiments.episodes import Episode, Policy, paired_design, run_episodes
@@ -59,27 +59,27 @@ class Settings:
     """Agent turns a dialogue."""
     dense_reward: bool = True
     """Train on per-turn differences of the score; they sum to the same return."""
-    transitions: int = 5_120
+    transitions: int = Rounds.transitions
     """Environment steps a seed: the offline buffers' size, the online budget, or the search's. With 64 rows, 5,120 are
     five whole rollouts of PPO, so that all take equally many."""
-    rounds: int = 5
+    rounds: int = Rounds.rounds
     """Rounds of TD3+BC, which share the transitions: the first is collected under random actions, each later one under
     the policy learned from all before it, with noise; 1 learns from random actions alone."""
-    steps: int = 1_500
+    steps: int = Rounds.steps
     """Gradient steps of TD3+BC, from new networks, in each round."""
-    alpha: float = 2.5
+    alpha: float = FEW_TRANSITIONS.alpha
     """TD3+BC's weight of the value against cloning the behaviour."""
-    learning_rate: float = 1e-3
+    learning_rate: float = FEW_TRANSITIONS.learning_rate
     """Of TD3+BC."""
-    critics: int = 5
+    critics: int = FEW_TRANSITIONS.critics
     """Critics of TD3+BC: each target takes a random pair of them, the actor their mean."""
-    dropout: float = 0.5
+    dropout: float = FEW_TRANSITIONS.dropout
     """Share of hidden units that TD3+BC drops where it fits its critics."""
-    exploration_noise: float = 0.5
+    exploration_noise: float = Rounds.noise
     """Length of the noise on TD3+BC's actions in the later rounds, where 1 is an action's own."""
-    random_share: float = 0.2
+    random_share: float = Rounds.random_share
     """Share of random actions in the later rounds."""
-    discount: float = 0.99
+    discount: float = FEW_TRANSITIONS.discount
     """Discount a turn."""
     choices: int = 64
     """N of best-of-N: actions that its fit chooses from in each state."""
@@ -221,13 +221,13 @@ def training_env(config: Settings) -> VectorEnv:
 
 def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
     env = training_env(config)
-    settings = TD3BCConfig(
+    settings = replace(
+        FEW_TRANSITIONS,
         alpha=config.alpha,
         discount=config.discount,
         learning_rate=config.learning_rate,
         critics=config.critics,
         dropout=config.dropout,
-        layer_norm=True,
         actions=env.unwrapped.core.actor.action_set,
         seed=seed,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.rounds import Rounds
+from agents.rounds import FEW_TRANSITIONS, Rounds
 from agents.td3_bc import TD3BCConfig
 from experiments.comparison import PLANNER
 
@@ -105,9 +105,7 @@ class Config:
     """Rounds, and N of best-of-N sampling."""
     training: Rounds = field(default_factory=Rounds)
     """What a planner across scenarios learns from; `best_of_n_fit` learns from as many random transitions."""
-    planner: TD3BCConfig = field(
-        default_factory=lambda: TD3BCConfig(learning_rate=1e-3, critics=5, dropout=0.5, layer_norm=True)
-    )
+    planner: TD3BCConfig = FEW_TRANSITIONS
     """TD3+BC. Its seed is each planner's own, its set of actions the up-mapping's."""
     choices: int = 64
     """Actions that `best_of_n_fit` chooses from in each state."""
