@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from experiments.__main__ import main
 from experiments.dmi import VERBS, ablate, finetune, gaussian, harness, page, pretrain, probe, ship
 from experiments.dmi.classifier import Outcome, Training
+from experiments.statistics import mean_ci95
 from reward_models.dmi.encoder import DialogueEncoder
 from reward_models.dmi.reward import CoherenceReward
 from tests.experiments.dmi.conftest import TINY
@@ -125,17 +126,26 @@ def test_unknown_bound_and_uneven_batches(data, tmp_path, monkeypatch):
 
 def test_ablation_is_one_table(data, tmp_path):
     shared = settings(tmp_path, data, steps=6, validate_every=6)
-    out = ablate.run(ablate.Config(out=tmp_path / "ablate", bounds=("infonce", "jsd"), pretrain=shared))
+    config = ablate.Config(out=tmp_path / "ablate", bounds=("infonce", "jsd"), pretrain=shared, seeds=2)
+    out = ablate.run(config)
     found = results(out)
     assert {system for system, _ in found} == {"infonce", "jsd"}
-    assert ("jsd", "mi_bits_jsd_n256") in found
+    trained = [results(out / "jsd" / f"seed_{seed}")["dmi", "mi_bits_jsd_n256"]["value"] for seed in (0, 1)]
+    assert trained[0] != trained[1]
+    assert found["jsd", "mi_bits_jsd_n256"]["value"] == pytest.approx(np.mean(trained))
+    assert found["jsd", "mi_bits_jsd_n256"]["ci95"] >= mean_ci95(trained)[1] > 0
     table = (out / "table.md").read_text()
-    assert re.search(r"\| jsd \| -?\d+\.\d{3} ± ", table) and "6 steps of 32 pairs" in table
+    assert re.search(r"\| jsd \| -?\d+\.\d{3} ± ", table) and "6 steps of 32 pairs, 2 trainings" in table
     assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
-    before = (out / "jsd/results.json").stat().st_mtime_ns
-    from_start = ablate.Config(out=out, bounds=("jsd",), start=str(out / "jsd/model"), pretrain=shared)
-    assert ("infonce_s, from model", "mi_bits_n256") in results(ablate.run(from_start))
-    assert (out / "jsd/results.json").stat().st_mtime_ns == before
+    before = (out / "jsd/seed_1/results.json").stat().st_mtime_ns
+    assert results(ablate.run(replace(config, seeds=3)))["jsd", "mi_bits_n256"]["seeds"] == 3
+    assert (out / "jsd/seed_1/results.json").stat().st_mtime_ns == before
+
+
+def test_ablation_from_an_encoder_is_a_variant(trained, data, tmp_path):
+    shared = settings(tmp_path, data, steps=6, validate_every=6)
+    config = ablate.Config(out=tmp_path, bounds=(), start=str(trained / "model"), pretrain=shared, seeds=1)
+    assert ("infonce_s, from model", "mi_bits_n256") in results(ablate.run(config))
 
 
 def test_probe_compares_with_no_dmi_training(trained, data, tmp_path, capsys):
