@@ -120,16 +120,27 @@ class PairStream:
         weights: how often a batch is drawn from each, relative.
         size: pairs a batch, N.
         seed: of the order.
+        word_dropout: share of the tokens of every utterance that a batch leaves out, drawn anew each time, so that a
+            pair which is met again is another one.
 
     Raises:
-        ValueError: a corpus has fewer pairs than a batch.
+        ValueError: a corpus has fewer pairs than a batch, or the share is not in [0, 1).
     """
 
-    def __init__(self, sets: Mapping[str, PairSet], weights: Mapping[str, float], size: int, seed: int) -> None:
+    def __init__(
+        self,
+        sets: Mapping[str, PairSet],
+        weights: Mapping[str, float],
+        size: int,
+        seed: int,
+        word_dropout: float = 0.0,
+    ) -> None:
+        if not 0 <= word_dropout < 1:
+            raise ValueError(f"word_dropout is {word_dropout}, expected a number in [0, 1)")
         for name, pairs in sets.items():
             if len(pairs.index) < size:
                 raise ValueError(f"{name} has {len(pairs.index)} pairs, a batch takes {size}")
-        self.sets, self.size, self.seed = sets, size, seed
+        self.sets, self.size, self.seed, self.word_dropout = sets, size, seed, word_dropout
         self.names = sorted(sets)
         weight = np.array([weights[name] for name in self.names])
         self.shares = weight / weight.sum()
@@ -143,13 +154,21 @@ class PairStream:
         epoch, place = divmod(self.positions[name], len(pairs.index) // self.size * self.size)
         order = np.random.default_rng([self.seed, 1, number, epoch]).permutation(len(pairs.index))
         self.positions[name] += self.size
+        chance = np.random.default_rng([self.seed, 2, step])
         rows = []
         for dialogue, turn in pairs.index[order[place : place + self.size]]:
-            said = [ids.tolist() for ids in pairs.turns[dialogue][: turn + 1]]
+            said = [self._thinned(ids, chance).tolist() for ids in pairs.turns[dialogue][: turn + 1]]
             rows.append((tokens.context(said[:-1]), tokens.response(said[-1])))
         rows.sort(key=lambda row: len(row[0]))
         contexts, responses = zip(*rows, strict=True)
         return list(contexts), list(responses)
+
+    def _thinned(self, ids: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+        """Return an utterance without the tokens that are left out; one is always kept."""
+        if not self.word_dropout:
+            return ids
+        kept = chance.random(len(ids)) >= self.word_dropout
+        return ids[kept] if kept.any() else ids[:1]
 
 
 def _exchanges(said: Sequence[str]) -> set[Exchange]:

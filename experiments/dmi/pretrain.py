@@ -76,6 +76,9 @@ class Config:
     """Rate of pretrained layers relative to that of new ones; of no effect from scratch."""
     warmup: int = 1000
     """Steps of linear warm-up, but at most a tenth of all; then linear decay to 0."""
+    word_dropout: float = 0.0
+    """Share of the tokens of every utterance that a training step leaves out, drawn anew each time: some ten times
+    through the data are not learned by heart then."""
     clip: float = 1.0
     """Longest gradient; longer ones are scaled down to it."""
     bf16: bool = True
@@ -109,7 +112,7 @@ def run(config: Config) -> Path:
     dialogues, removed = pairs.read_training(root)
     encoder = _start(config, dialogues, rank)
     sets = {name: pairs.tokenize(group, encoder.tokens) for name, group in dialogues.items()}
-    stream = PairStream(sets, pairs.WEIGHTS, config.batch, config.seed)
+    stream = PairStream(sets, pairs.WEIGHTS, config.batch, config.seed, config.word_dropout)
     valid = pairs.validation_pairs(root)
     history = _train(config, encoder, stream, _sample(valid, config), rank, world)
     if rank == 0:

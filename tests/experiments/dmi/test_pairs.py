@@ -86,6 +86,20 @@ def test_positions_and_seed_are_the_whole_state(stream, encoder):
     assert stream(1).draw(0, encoder.tokens) != drawn[0]
 
 
+def test_word_dropout_thins_utterances_anew_each_time_and_empties_none(encoder):
+    said = [np.arange(100, 140), np.array([7]), np.arange(200, 240)]
+    sets = {"a": PairSet([said], np.array([[0, 1], [0, 2]] * 4))}
+    whole = PairStream(sets, {"a": 1.0}, 8, 0).draw(0, encoder.tokens)
+    thinned = [PairStream(sets, {"a": 1.0}, 8, 0, 0.5).draw(step, encoder.tokens) for step in (0, 0, 1)]
+    assert thinned[0] == thinned[1] != thinned[2]
+    kept = sum(map(len, thinned[0][0] + thinned[0][1])) / sum(map(len, whole[0] + whole[1]))
+    assert 0.4 < kept < 0.7  # the tokens that frame utterances stay
+    assert all(set(ids) <= set(whole[0][-1]) for ids in thinned[0][0])
+    assert all(7 in ids for ids in (*thinned[0][0], *thinned[0][1]) if len(ids) < 4)
+    with pytest.raises(ValueError, match=r"word_dropout is 1\.0"):
+        PairStream(sets, {"a": 1.0}, 8, 0, 1.0)
+
+
 def test_a_corpus_smaller_than_a_batch_is_refused(encoder):
     sets = {"a": pairs.tokenize(dialogues("a", 2), encoder.tokens)}
     with pytest.raises(ValueError, match="a has 4 pairs, a batch takes 8"):
