@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.baselines import best_fixed_action, halving_evaluations
+from agents.fixed_action import best_fixed_action, halving_evaluations
 from dialog_envs import scenarios
 from dialog_envs.envs.dat import social_core
 from experiments.episodes import Episode, paired_design, run_episodes

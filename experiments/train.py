@@ -13,7 +13,8 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 import dialog_envs  # noqa: F401  (registers the ids)
-from agents.baselines import BestOfNPolicy, ConstantPolicy, RandomPolicy, fit_best_of_n
+from agents.baselines import ConstantPolicy, RandomPolicy
+from agents.best_of_n import BestOfNPolicy, fit_best_of_n
 from agents.buffers import collect
 from agents.curves import EPISODE_REWARD
 from agents.rounds import BUFFER, FEW_TRANSITIONS, Rounds, train_in_rounds

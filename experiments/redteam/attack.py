@@ -10,7 +10,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from agents.baselines import BestOfNPolicy, RandomPolicy, ZeroPolicy, fit_best_of_n
+from agents.baselines import RandomPolicy, ZeroPolicy
+from agents.best_of_n import BestOfNPolicy, fit_best_of_n
 from agents.buffers import ReplayBuffer, collect
 from agents.networks import ActionSet
 from agents.rounds import BUFFER, Rounds, train_in_rounds

@@ -8,18 +8,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from agents.baselines import (
-    BestOfNPolicy,
-    ConstantPolicy,
-    ExploringPolicy,
-    RandomPolicy,
-    ZeroPolicy,
-    best_fixed_action,
-    fit_best_of_n,
-    halving_evaluations,
-    returns_to_go,
-)
+from agents.baselines import ConstantPolicy, ExploringPolicy, RandomPolicy, ZeroPolicy
+from agents.best_of_n import BestOfNPolicy, fit_best_of_n, returns_to_go
 from agents.buffers import Batch, ReplayBuffer, final_observations, valid_rows
+from agents.fixed_action import best_fixed_action, halving_evaluations
 from tests.agents.conftest import ToyVectorEnv, toy_buffer
 
 SPACE = Box(-1, 1, (3,), np.float32)
