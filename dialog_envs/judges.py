@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from reward_models.forbidden import Behavior, Secret
 from reward_models.social_score import SocialScorer
 
 if TYPE_CHECKING:
+    from reward_models.dmi.reward import CoherenceReward
     from reward_models.llm_judge import LLMJudge
     from reward_models.persona_critic import PersonaCritic
 
@@ -27,7 +28,7 @@ class SocialJudge:
     """The mean of the seven Sotopia-Eval dimensions; the goal is reached when all its targets are met."""
 
     def __init__(self) -> None:
-        self.scorer = SocialScorer(AGENT)
+        self.scorer = SocialScorer(AGENT, _coherence())
 
     def judge(self, rows: Rows) -> list[Judgement]:
         """Return one judgement a row, with the seven dimensions as details."""
@@ -104,6 +105,14 @@ class PersonaJudge:
 def cache_folder() -> Path:
     """Return where answers of judges are kept: `DIALOG_ENVS_CACHE`, else `~/.cache/dialog_envs`."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "dialog_envs")
+
+
+@cache
+def _coherence() -> CoherenceReward:
+    """Return the coherence reward that is shipped, loaded once a process."""
+    from reward_models.dmi.reward import CoherenceReward
+
+    return CoherenceReward.from_pretrained()
 
 
 def _transcripts(rows: Rows) -> list[list[tuple[str, str]]]:

@@ -10,6 +10,8 @@ from reward_models.lexicon import CACHE_SIZE, is_gibberish, sentences, words
 
 LONGEST_TURN = 40
 """Words that a turn may have before its length counts against it."""
+COHERENT = 0.25
+"""Coherence from which on a turn loses nothing: most turns of real dialogues have more."""
 
 
 def ramp(value: float, low: float, high: float) -> float:
@@ -87,8 +89,8 @@ def believability(
     - echo: the share of the turn's words copied in trigrams from the partner's last turn, from 0.5 (0) to 1 (1);
     - recital: the share copied in 4-grams from the goal's description, from 0.3 (0) to 0.8 (1);
     - repetition: the largest `repeated_share` with an earlier turn of its own. One phrase in four turns ends at 1.25;
-    - fit: twice the turn's coherence, at most 1: a turn that is as likely random as not costs nothing. 1 for a turn
-      without coherence (NaN), and throughout where none is given.
+    - fit: the turn's coherence over `COHERENT`, at most 1. 1 for a turn without coherence (NaN), and throughout where
+      none is given.
 
     Args:
         turns: (speaker, text) in order.
@@ -100,7 +102,7 @@ def believability(
         ValueError: there are not as many coherences as turns of the agent.
     """
     count = sum(speaker == agent for speaker, _ in turns)
-    fits = [1.0] * count if coherence is None else [1.0 if isnan(c) else min(1.0, 2.0 * c) for c in coherence]
+    fits = [1.0] * count if coherence is None else [1.0 if isnan(c) else min(1.0, c / COHERENT) for c in coherence]
     if len(fits) != count:
         raise ValueError(f"{len(fits)} coherences for {count} turns of {agent!r}, expected as many of each")
     own: list[str] = []

@@ -13,6 +13,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from reward_models import believability as believable
@@ -31,8 +32,6 @@ from reward_models.lexicon import (
 from reward_models.verification import Turns, check_goal, gain, goal_reached, mentions, met_targets
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from reward_models.dmi.reward import CoherenceReward
 
 __all__ = ["DIMENSIONS", "SocialScore", "SocialScorer", "goal_reached", "is_goodbye", "met_targets", "social_score"]
@@ -253,7 +252,8 @@ class SocialScorer:
         if self.coherence:
             for turns in transcripts:
                 _check(turns, self.agent)
-            coherence = self.coherence.score_turns(transcripts, self.agent)
+            # Rounded: the last digits hang on the other rows of the batch
+            coherence = [np.round(of_one, 3) for of_one in self.coherence.score_turns(transcripts, self.agent)]
         return [
             social_score(turns, goal, self.agent, of)
             for turns, goal, of in zip(transcripts, goals, coherence, strict=True)

@@ -40,7 +40,7 @@ class Config:
 
 def run(config: Config) -> Path:
     """Run every variant; write one table, `table.md` and `results.json`, and the curves; return the run folder."""
-    out = open_run(config.out, "dmi ablate", config, changeable=("seeds", "out"))
+    out = open_run(config.out, "dmi ablate", config, changeable=("seeds", "bounds", "start", "out"))
     variants = {bound: dataclasses.replace(config.pretrain, bound=bound) for bound in config.bounds}
     if config.start:
         name = f"{config.pretrain.bound}, from {Path(config.start).name}"

@@ -57,7 +57,7 @@ class Config:
     """Seed of weights and data order."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """Size of an encoder from scratch."""
-    steps: int = 3000
+    steps: int = 8000
     """Optimiser steps."""
     batch: int = 256
     """Pairs a step over all processes, N: the bound can say log N at most."""
@@ -76,7 +76,7 @@ class Config:
     """Rate of pretrained layers relative to that of new ones; of no effect from scratch."""
     warmup: int = 1000
     """Steps of linear warm-up, but at most a tenth of all; then linear decay to 0."""
-    word_dropout: float = 0.0
+    word_dropout: float = 0.2
     """Share of the tokens of every utterance that a training step leaves out, drawn anew each time: some ten times
     through the data are not learned by heart then."""
     clip: float = 1.0

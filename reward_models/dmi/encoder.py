@@ -34,7 +34,7 @@ class EncoderConfig:
     """Subwords of its tokenizer, at most."""
     hidden_size: int = 256
     """Width H of the model and of the vectors."""
-    layers: int = 2
+    layers: int = 1
     """Number of layers."""
     heads: int = 4
     """Number of attention heads."""

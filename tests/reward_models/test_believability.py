@@ -82,9 +82,9 @@ def test_ramp() -> None:
 
 def test_a_turn_that_does_not_fit_loses_its_part() -> None:
     turns = [("agent", "hello, how are you?"), ("partner", "well. do you like boats?"), ("agent", "i do, a lot.")]
-    assert believability(turns, GOAL) == believability(turns, GOAL, coherence=[math.nan, 0.5]) == 10.0
+    assert believability(turns, GOAL) == believability(turns, GOAL, coherence=[math.nan, 0.25]) == 10.0
     assert believability(turns, GOAL, coherence=[math.nan, 0.9]) == 10.0
-    assert believability(turns, GOAL, coherence=[math.nan, 0.2]) == pytest.approx(10 * (1 + 0.4) / 2)
+    assert believability(turns, GOAL, coherence=[math.nan, 0.1]) == pytest.approx(10 * (1 + 0.4) / 2)
     assert believability(turns, GOAL, coherence=[math.nan, 0.0]) == pytest.approx(5.0)
     with pytest.raises(ValueError, match="1 coherences for 2 turns of 'agent'"):
         believability(turns, GOAL, coherence=[0.5])
