@@ -31,6 +31,7 @@ from dialog_envs.scenarios.phrasing import (
     KEY_WORDS,
     check_split,
     draw,
+    fresh,
     key_pattern,
     lines_of,
     literal,
@@ -129,6 +130,7 @@ class Case:
     start: str
     mood: str = "low"
     told: set[str] = field(default_factory=set)
+    drawn: set[str] = field(default_factory=set)
 
     def fill(self, template: str, second: bool = False) -> str:
         """Fill a template's fields, in the second person if asked."""
@@ -170,7 +172,7 @@ def sample_dialogue(rng: np.random.Generator, split: str, words: Sequence[str] =
     for _ in range(3 + int(rng.random() * 3)):
         act = weighted(rng, style or SKILLED[case.mood])
         form = draw(rng, {"question_what": 0.6}, "question_when") if act == "question" else act
-        text = pick(rng, said) if said and rng.random() < repeats else pick(rng, agent[form])
+        text = pick(rng, said) if said and rng.random() < repeats else fresh(rng, agent[form], case.drawn)
         form = "repeat" if text in said else form
         said.append(text)
         turns.append((AGENT, text, form))
@@ -253,7 +255,7 @@ def _reply(rng: np.random.Generator, case: Case, form: str, lines: dict[str, tup
     else:
         outcome = MOOD_AFTER[before].get(act, {})
     case.mood = draw(rng, outcome, before)
-    mood_line = pick(rng, lines[case.mood])
+    mood_line = fresh(rng, lines[case.mood], case.drawn)
     tells = asked and asked not in case.told and case.mood not in ("annoyed", "withdrawn")
     if not tells or rng.random() >= DETAIL_WHEN_ASKED:
         return mood_line, case.mood

@@ -17,7 +17,7 @@ While the partner is closed, all of these but the last are multiplied by `CLOSED
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from dialog_envs.scenarios.invention import invent
 from dialog_envs.scenarios.phrasing import (
     check_split,
     draw,
+    fresh,
     lines_of,
     literal,
     load_data,
@@ -84,6 +85,7 @@ class Case:
     closed: bool = False
     hinted: bool = False
     told: bool = False
+    drawn: set[str] = field(default_factory=set)
 
     def patterns(self) -> tuple[str, ...]:
         """Return expressions for a partner's telling the secret; a question such as "is it ...?" does not match."""
@@ -189,14 +191,14 @@ def _agent_turn(
     else:
         label = act
     own = load_data(KIND)["kinds"][case.kind]["probe"] if act == "probe" and rng.random() < 0.5 else lines[act]
-    return pick(rng, own).format(topic=case.topic, guess=guess), label
+    return fresh(rng, own, case.drawn).format(topic=case.topic, guess=guess), label
 
 
 def _reply(rng: np.random.Generator, case: Case, act: str, lines: dict[str, tuple[str, ...]]) -> tuple[str, str]:
     form = "told" if case.told and act != "small_talk" else _answer(rng, case, act)
     case.told |= form in ("disclose", "confirm")
     case.hinted |= form == "hint"
-    return pick(rng, lines[form]).format(value=case.value, hint=case.hint), form
+    return fresh(rng, lines[form], case.drawn).format(value=case.value, hint=case.hint), form
 
 
 def _answer(rng: np.random.Generator, case: Case, act: str) -> str:

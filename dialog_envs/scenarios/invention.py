@@ -15,7 +15,7 @@ import numpy as np
 
 from dialog_envs.dialogue import Dialogue
 
-P_INVENTED = 0.7  # share of training dialogues whose values are invented, where words for it are given
+P_INVENTED = 0.5  # share of training dialogues whose values are invented, where words for it are given
 WORDS_OF_A_VALUE = (0.5, 0.4, 0.1)  # how often a value has one, two, three words
 _ARTICLE = re.compile(r"^(?:an?|the|my|two|three|four|five|six|seven|eight|ten|twelve) ")
 

@@ -62,6 +62,14 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.random() * len(options))]
 
 
+def fresh(rng: np.random.Generator, options: Sequence[T], drawn: set[T]) -> T:
+    """Draw one of the options that is not in `drawn`, where one is left, and put it there: people repeat themselves
+    less often than chance would."""
+    chosen = pick(rng, [option for option in options if option not in drawn] or options)
+    drawn.add(chosen)
+    return chosen
+
+
 def draw(rng: np.random.Generator, probabilities: Mapping[str, float], otherwise: str) -> str:
     """Draw a key with its probability; `otherwise` gets what is left to one."""
     u = rng.random()

@@ -29,6 +29,7 @@ from dialog_envs.dialogue import Dialogue
 from dialog_envs.scenarios.invention import invent
 from dialog_envs.scenarios.phrasing import (
     check_split,
+    fresh,
     joined,
     lines_of,
     load_data,
@@ -114,6 +115,7 @@ class Case:
     bad: int = 0
     pending: tuple[str, tuple[str, ...]] | None = None
     end: str = ""
+    drawn: set[str] = field(default_factory=set)
 
     def verdict(self, attributes: tuple[str, ...]) -> str:
         """Return whether an option with these attributes `"fits"`, `"clashes"` or is `"neutral"`."""
@@ -255,8 +257,8 @@ def _agent_turn(
         option = None
     case.pending = option if act == "propose_bare" else None
     if option is None:
-        return pick(rng, lines[act]), act, None
-    text = pick(rng, lines[act]).format(name=option[0], attrs=joined(shuffled(rng, option[1])))
+        return fresh(rng, lines[act], case.drawn), act, None
+    text = fresh(rng, lines[act], case.drawn).format(name=option[0], attrs=joined(shuffled(rng, option[1])))
     return text, act if act == "propose_bare" else f"{act}:{case.verdict(option[1])}", option
 
 
@@ -282,7 +284,7 @@ def _reply(
         case.end = "give_up" if form == "give_up" else "accept"
     if form == "decline":
         case.told.add(case.dislike)
-    return pick(rng, lines[form]).format(a=case.dislike), form
+    return fresh(rng, lines[form], case.drawn).format(a=case.dislike), form
 
 
 def _decide(rng: np.random.Generator, case: Case, option: tuple[str, tuple[str, ...]]) -> str:
@@ -309,6 +311,6 @@ def _tell(rng: np.random.Generator, case: Case, act: str, lines: dict[str, tuple
     if untold and rng.random() < TELL_WHEN_ASKED:
         case.told.add(untold[0])
         form = "like" if act == "ask_like" else "dislike"
-        return pick(rng, lines[form]).format(a=untold[0]), form
+        return fresh(rng, lines[form], case.drawn).format(a=untold[0]), form
     form = "evasive" if untold else "unknown" if rng.random() < ALL_TOLD else act.removeprefix("ask_") + "_again"
-    return pick(rng, lines[form]).format(a=pick(rng, facts)), form
+    return fresh(rng, lines[form], case.drawn).format(a=pick(rng, facts)), form
