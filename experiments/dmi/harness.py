@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from experiments.statistics import crossed_ci95
 from reward_models.dmi.encoder import DialogueEncoder, encoder_source
 
 SCRATCH = "scratch"
+CHANGEABLE = ("out", "tasks", "data", "paper", "threads")  # what a run that goes on may have otherwise
 DMI, START, GAIN = "dmi", "start", "gain"
 Train = Callable[[DialogueEncoder, TaskData], list[Outcome]]
 
@@ -56,6 +58,8 @@ class Shared:
 def run_tasks(config: Shared, verb: str, train: Train) -> Path:
     """Run every task that there are files for; write `results.json`, `table.md` and `predictions.json`.
 
+    What each task found is kept in `tasks`, and a task that is there is not run again.
+
     Raises:
         ValueError: unknown task, or no task has its files.
         FileNotFoundError: there is no data folder, no such encoder or no such paper file.
@@ -64,7 +68,7 @@ def run_tasks(config: Shared, verb: str, train: Train) -> Path:
     root = corpora.root(config.data)
     paper = json.loads(config.paper.read_text()) if config.paper else {}
     folder = str(encoder_source(config.encoder))
-    out = open_run(config.out, verb, config, model_files(folder))
+    out = open_run(config.out, verb, config, model_files(folder), CHANGEABLE)
     encoders = {DMI: DialogueEncoder.from_pretrained(config.encoder)}
     if config.compare:
         encoders[START] = untrained(encoders[DMI], folder, config.start)
@@ -77,20 +81,14 @@ def run_tasks(config: Shared, verb: str, train: Train) -> Path:
             notes[name] = "left out: the official files are not there"
             continue
         notes[name] = task.note
-        task = _fewer(task, config.train_examples)
-        outcomes = {}
-        for system, encoder in encoders.items():
-            torch.manual_seed(0)
-            outcomes[system] = train(encoder, task)
-        if config.compare:
-            outcomes[GAIN] = differences(outcomes[DMI], outcomes[START])
-        found = [row for system, trained in outcomes.items() for row in task_rows(system, name, trained, task)]
+        path = out / "tasks" / f"{name.replace('/', '_')}.json"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, run_task(name, _fewer(task, config.train_examples), encoders, train))
+        done = json.loads(path.read_text())
+        found = [ResultRow(**row) for row in done["rows"]]
         rows += found
-        predictions[name] = {
-            "classes": list(task.classes),
-            "labels": task.report.labels.tolist(),
-            "predictions": outcomes[DMI][0].predictions.tolist(),
-        }
+        predictions[name] = done["predictions"]
         for row in found:
             print(f"{row.system:<6} {row.metric:<24} {row.value:8.3f} +- {row.ci95:.3f}")
     if not predictions:
@@ -99,6 +97,22 @@ def run_tasks(config: Shared, verb: str, train: Train) -> Path:
     write_results(out, rows)
     write_table(out / "table.md", verb, rows, notes, paper)
     return out
+
+
+def run_task(name: str, task: TaskData, encoders: Mapping[str, DialogueEncoder], train: Train) -> dict[str, Any]:
+    """Return a task's rows, and the predictions of the first classifier."""
+    outcomes = {}
+    for system, encoder in encoders.items():
+        torch.manual_seed(0)
+        outcomes[system] = train(encoder, task)
+    if START in outcomes:
+        outcomes[GAIN] = differences(outcomes[DMI], outcomes[START])
+    rows = [row for system, trained in outcomes.items() for row in task_rows(system, name, trained, task)]
+    labels, predictions = task.report.labels.tolist(), outcomes[DMI][0].predictions.tolist()
+    return {
+        "rows": [asdict(row) for row in rows],
+        "predictions": {"classes": list(task.classes), "labels": labels, "predictions": predictions},
+    }
 
 
 def untrained(encoder: DialogueEncoder, folder: str, start: str | None) -> DialogueEncoder:

@@ -187,6 +187,17 @@ def test_tasks_without_files_are_left_out_by_name(trained, data, tmp_path, capsy
         probe.run(replace(config, tasks=("swda",)))
 
 
+def test_a_task_that_is_done_is_not_run_again(trained, data, tmp_path, monkeypatch):
+    config = probe.Config(
+        out=tmp_path, encoder=str(trained / "model"), tasks=("banking77",), data=data, training=FAST, seeds=1, threads=1
+    )
+    found = results(probe.run(config))
+    monkeypatch.setattr(harness, "run_task", lambda *_: pytest.fail("run again"))
+    assert results(probe.run(config)) == found
+    with pytest.raises(ValueError, match="seeds"):
+        probe.run(replace(config, seeds=2))
+
+
 def test_the_same_encoder_without_dmi(trained, tmp_path):
     encoder = DialogueEncoder.from_pretrained(trained / "model")
     start = DialogueEncoder.from_pretrained(trained / "start").state_dict()
