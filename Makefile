@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Without a GPU torch comes as its CPU build. `make demo TORCH_CONSTRAINT=` takes whatever pip finds.
 TORCH_CONSTRAINT ?= $(shell command -v nvidia-smi >/dev/null 2>&1 || echo "-c constraints/cpu.txt")
 
-.PHONY: demo test test-oldest-gymnasium lint clean
+.PHONY: demo docs test test-oldest-gymnasium lint clean
 
 demo: $(STAMP)
 	$(BIN)/python -m experiments demo --out runs/demo
@@ -19,6 +19,9 @@ test: $(STAMP)
 test-oldest-gymnasium: $(STAMP)
 	test -d $(VENV)/gymnasium-1.2 || $(BIN)/python -m pip install -q --target $(VENV)/gymnasium-1.2 --no-deps "gymnasium==1.2.2"
 	PYTHONPATH=$(VENV)/gymnasium-1.2 $(BIN)/python -m pytest tests/contracts
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -33,4 +36,4 @@ $(STAMP): pyproject.toml constraints/cpu.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

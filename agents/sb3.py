@@ -1,4 +1,4 @@
-"""Stable-Baselines3's TD3, SAC and PPO on a batched vector environment, with checkpoints that resume exactly.
+"""Stable-Baselines3's TD3, SAC, DQN and PPO on a batched vector environment, with checkpoints that resume exactly.
 
 ```python
 model = make_sb3("SAC", gym.make_vec("DialogEnvs/DATSocial-v0", num_envs=64), seed=0)
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from stable_baselines3 import SAC, TD3
+from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
@@ -33,8 +33,9 @@ from agents.sb3_vec_env import SB3VecEnv
 __all__ = ["SB3VecEnv", "load_sb3", "make_sb3", "restore_sb3", "save_sb3", "train_sb3"]
 
 CHECKPOINT = "sb3.safetensors"
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"TD3": TD3, "SAC": SAC, "PPO": ValidPPO}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"TD3": TD3, "SAC": SAC, "DQN": DQN, "PPO": ValidPPO}
 COUNTERS = ("num_timesteps", "_total_timesteps", "_episode_num", "_n_updates", "_current_progress_remaining")
+OF_DQN = ("_n_calls", "exploration_rate")
 LAST = ("_last_obs", "_last_episode_starts")
 REPLAY_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
@@ -43,7 +44,7 @@ def make_sb3(algorithm: str, env: VectorEnv | SB3VecEnv, seed: int, **overrides:
     """Return a model of Stable-Baselines3 whose buffers leave failed rows out.
 
     Args:
-        algorithm: `"TD3"`, `"SAC"` or `"PPO"`.
+        algorithm: `"TD3"`, `"SAC"`, `"DQN"` (for a choice among numbers) or `"PPO"`.
         env: the batched environment.
         seed: of the weights, the exploration and the first reset.
         **overrides: the algorithm's own arguments where they differ from this function's defaults (one gradient step
@@ -93,7 +94,7 @@ def save_sb3(model: BaseAlgorithm, folder: str | Path) -> None:
     tree = _fitting(model) | {
         "parameters": model.get_parameters(),
         "variables": {name: getattr(model, name) for name in variables},
-        "counters": {name: getattr(model, name) for name in COUNTERS},
+        "counters": {name: getattr(model, name) for name in (*COUNTERS, *OF_DQN) if hasattr(model, name)},
         "last": {name: getattr(model, name) for name in LAST},
         "episodes": list(model.ep_info_buffer or []),
         "successes": list(model.ep_success_buffer or []),

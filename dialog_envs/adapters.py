@@ -117,7 +117,7 @@ class DialogueVectorEnv(VectorEnv):
         """
         if isinstance(seed, (int, np.integer)):
             super().reset(seed=int(seed))
-        seeds = _per_row("seed", seed, self.num_envs, count=True)
+        seeds = per_row("seed", seed, self.num_envs, count=True)
         scenarios = _scenarios(options, self.num_envs)
         mask = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool)), dtype=bool)
         if mask.shape != (self.num_envs,):
@@ -151,6 +151,11 @@ class DialogueVectorEnv(VectorEnv):
             row_infos |= self._begin(np.flatnonzero(waiting))
         infos = self._merge(list(row_infos), list(row_infos.values()))
         return self.core.observations.copy(), rewards, terminated, truncated, infos
+
+    @property
+    def action_set(self) -> str:
+        """Where actions are projected to, `"ball"` or `"sphere"`; `"box"` where they are taken as they are."""
+        return getattr(self.core.actor, "action_set", "box")
 
     def render(self) -> tuple[str, ...] | None:
         """Return the transcripts, one a row (`"ansi"`)."""
@@ -237,11 +242,15 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
 
 
 def _scenarios(options: Mapping[str, Any] | None, rows: int) -> list[str | None]:
-    return _per_row("scenario", (options or {}).get("scenario"), rows)
+    return per_row("scenario", (options or {}).get("scenario"), rows)
 
 
-def _per_row(name: str, value: Any, rows: int, count: bool = False) -> list[Any]:
-    """Return one value a row: the same, or s + i (`count`), or the given list's."""
+def per_row(name: str, value: Any, rows: int, count: bool = False) -> list[Any]:
+    """Return one value a row: the same, or s + i (`count`), or the given list's.
+
+    Raises:
+        ValueError: the list is of another length.
+    """
     if value is None or isinstance(value, str):
         return [value] * rows
     if isinstance(value, (int, np.integer)):

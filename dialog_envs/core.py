@@ -212,8 +212,8 @@ class DialogueCore:
         self.observations = np.asarray(saved["observations"], dtype=self.observations.dtype)
 
     def scalars(self) -> dict[str, float]:
-        """Return what partner and judge have spent so far (requests, tokens, US dollars), under TensorBoard tags."""
-        spenders = [part for part in (self.partner, self.judge) if hasattr(part, "scalars")]
+        """Return what the parts have spent so far (requests, tokens, US dollars), under TensorBoard tags."""
+        spenders = [part for part in (self.actor, self.partner, self.judge) if hasattr(part, "scalars")]
         return {tag: value for part in spenders for tag, value in part.scalars().items()}
 
     def transcript(self, row: int) -> str:

@@ -6,14 +6,19 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 
-# verb -> what it does; each is a module of this package with a `Config` and a `run(config)`, or with `VERBS` of its own
+# verb -> what it does; each is a module of this package with a `Config` and a `run(config)`, with `VERBS` of its own,
+# or with both: the next argument is one of those verbs then, or an option
 VERBS = {
     "demo": "train and compare planners on the shipped model, in ten minutes",
     "pretrain": "train the pocket language model",
     "train": "train one planner",
     "evaluate": "compare policies on held-out scenarios",
     "compare": "compare planners with baselines and online learners at equal budgets, with ablations and transfer",
-    "bench": "measure turns per second",
+    "sweep": "one setting at a time: action size, prefix, up-mapping, algorithm, self-cloning; reward against language",
+    "report": "lay runs side by side: curves, aggregates, tables and transcripts on one page",
+    "datasets": "record the random, unsteered and expert Minari data sets of an environment",
+    "bench": "measure turns per second (and `bench table`, `big`, `workers`, `learner`)",
+    "resume": "kill a training run at random moments and go on: are the weights those of the unbroken run",
     "steering": "measure, or train, what an up-mapping can say",
     "obedience": "measure whether the partner does as its grammar states, and controls are followed",
     "fluency": "measure a model's own language: perplexity on real dialogues, variety beside them",
@@ -22,6 +27,10 @@ VERBS = {
     "redteam": "attack success rates of planners and baselines, against defenders of two strengths and unseen ones",
     "faults": "ten thousand turns against a faulty server: is anything lost, scored or leaked",
     "judge": "train the embedded utterance judge, or measure any harm judge: precision, recall, calibration",
+    "curate": "subtitle files to dialogues, and the most emotional of them",
+    "meed2": "empathetic dialogue: classifier, MEED2, its tables, who chooses the intent (verbs of its own)",
+    "rate": "rate replies of several systems as good, okay or bad, on a page in the browser",
+    "idpt": "initiatives by dynamic prefixes: the paper's comparison (and `idpt train`, `policies`, `ship`, ...)",
     "ppg": "partner personas generation: critics, supervised start, REINFORCE, and the paper's comparison",
     "play": "be the partner, or the agent, in the terminal",
 }
@@ -35,7 +44,7 @@ def main(arguments: list[str], package: str = "experiments", verbs: Mapping[str,
         print(f"usage: {command} VERB [--help] [--out DIR] ...\n\n" + "\n".join(lines))
         return 0 if arguments and arguments[0] in ("-h", "--help") else 2
     module = import_module(f"{package}.{arguments[0]}")
-    if hasattr(module, "VERBS"):
+    if hasattr(module, "VERBS") and (not hasattr(module, "Config") or set(arguments[1:2]) & set(module.VERBS)):
         return main(arguments[1:], module.__name__, module.VERBS)
     import tyro
     from transformers.utils import logging

@@ -115,7 +115,7 @@ def write_transcript_page(
         raise ValueError("no systems: a page of transcripts needs at least one")
     html = render(
         "page.html",
-        filters={"number": _number, "signed": _signed, "plain": _plain_name},
+        filters=FILTERS,
         title=title,
         headline=_headline(table),
         table=_table_rows(table),
@@ -251,3 +251,6 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−")
+
+
+FILTERS = {"number": _number, "signed": _signed, "plain": _plain_name}  # of every template that shows transcripts

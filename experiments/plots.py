@@ -15,6 +15,7 @@ from experiments.run_folder import ResultRow
 from experiments.statistics import mean_ci95
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D5D5D")  # Okabe and Ito, 2008
+MARKERS = ("o", "s", "^")
 BASELINE_STYLES = ("--", ":", "-.", (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)))
 INK, SOFT = "#1c2128", "#5b6573"
 STYLE = {
@@ -106,6 +107,38 @@ def plot_bars(path: Path, rows: Sequence[ResultRow], metric: str) -> Path:
         axes.axvline(0, color=SOFT, linewidth=0.8)
         axes.margins(x=0.14)
         axes.set_xlabel(f"{metric.replace('_', ' ')} (mean, 95% interval)")
+        return _save(figure, path)
+
+
+def plot_trade_off(
+    path: Path,
+    points: Mapping[str, Mapping[str, tuple[float, float]]],
+    reward: tuple[str, str],
+    measures: Mapping[str, str],
+) -> Path:
+    """Plot reward over each of some measures, a panel a measure and a point a system, with 95% intervals both ways.
+
+    Args:
+        path: the PNG file.
+        points: system -> measure -> mean and half the width of its 95% interval (NaN: none).
+        reward: name of the measure that stands upwards, and its label.
+        measures: name -> label of those that lie along.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((4.1 * max(1, len(measures)) + 0.4, 3.6 + 0.24 * -(-len(points) // 3)), layout="constrained")
+        panels = np.atleast_1d(figure.subplots(1, max(1, len(measures)), sharey=True))
+        for axes, (measure, label) in zip(panels, measures.items(), strict=False):
+            for i, (system, values) in enumerate(points.items()):
+                (x, dx), (y, dy) = values[measure], values[reward[0]]
+                look = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i // len(PALETTE) % len(MARKERS)]}
+                bars = {"xerr": np.nan_to_num(dx), "yerr": np.nan_to_num(dy), "elinewidth": 1, "capsize": 2}
+                axes.errorbar(x, y, **bars, **look, linestyle="none", markersize=7, label=system)
+            axes.set(xlabel=label)
+            axes.grid()
+            axes.set_axisbelow(True)
+        panels[0].set(ylabel=reward[1])
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=9, columnspacing=1.4)
         return _save(figure, path)
 
 
@@ -211,6 +244,30 @@ def plot_confusion(
         axes.tick_params(length=0)
         axes.set(xlabel=axis_names[1], ylabel=axis_names[0])
         axes.set_title(title, loc="left", fontsize=11)
+        return _save(figure, path)
+
+
+def plot_shares(path: Path, shares: Mapping[str, np.ndarray], labels: Sequence[str], title: str) -> Path:
+    """Plot how frequent K labels are by several counts, a group of bars a label.
+
+    Args:
+        path: the PNG file.
+        shares: name -> shares `(K,)`.
+        labels: of the K groups.
+        title: stands above.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((max(6.0, 0.28 * len(labels)), 4.2), layout="constrained")
+        axes = figure.subplots()
+        places, width = np.arange(len(labels)), 0.8 / len(shares)
+        for i, (name, values) in enumerate(shares.items()):
+            axes.bar(places + (i - (len(shares) - 1) / 2) * width, values, width, color=PALETTE[i], label=name)
+        axes.set_xticks(places, labels, rotation=90, fontsize=8)
+        axes.set_ylabel("share")
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.legend(loc="upper left")
         return _save(figure, path)
 
 

@@ -60,3 +60,36 @@ def crossed_ci95(values: np.ndarray, groups: Sequence[int] | np.ndarray) -> tupl
     mean, over_examples = grouped_ci95(values.mean(0), groups)
     _, over_seeds = mean_ci95(values.mean(1))
     return mean, float(np.nanmax([over_examples, over_seeds]))
+
+
+def interquartile_mean(scores: np.ndarray) -> float:
+    """Return the mean of the middle half of all scores: hardly less robust than the median (Agarwal et al., 2021)."""
+    return float(stats.trim_mean(np.asarray(scores, dtype=float), 0.25, axis=None))
+
+
+def stratified_ci95(scores: np.ndarray, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
+    """Return the ends of the interquartile mean's 95% interval, for `(runs, tasks)`; NaN where there is one run.
+
+    Percentiles of a bootstrap that draws the runs of each task apart, as rliable does (Agarwal et al., NeurIPS 2021,
+    section 4.1). With few runs it is too narrow, as every bootstrap is.
+    """
+    scores = np.asarray(scores, dtype=float)
+    if scores.ndim != 2:
+        raise ValueError(f"scores have shape {scores.shape}, expected (runs, tasks)")
+    runs, tasks = scores.shape
+    if runs < 2:
+        return float("nan"), float("nan")
+    drawn = np.random.default_rng(seed).integers(runs, size=(draws, runs, tasks))
+    replicates = np.take_along_axis(scores[None], drawn, axis=1).reshape(draws, -1)
+    low, high = np.percentile(stats.trim_mean(replicates, 0.25, axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def improvement_probability(scores: np.ndarray, others: np.ndarray) -> float:
+    """Return the probability that a run of one system, `(runs, tasks)`, is above one of the other's on the same task.
+
+    The mean over tasks of the Mann-Whitney statistic; a tie counts one half (Agarwal et al., 2021, section 4.3).
+    """
+    scores, others = np.asarray(scores, dtype=float), np.asarray(others, dtype=float)
+    signs = np.sign(scores[:, None, :] - others[None, :, :])  # (runs, other runs, tasks)
+    return float((signs + 1).mean() / 2)

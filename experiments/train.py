@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
@@ -17,6 +16,7 @@ from agents.baselines import ConstantPolicy, RandomPolicy
 from agents.best_of_n import BestOfNPolicy, fit_best_of_n
 from agents.buffers import collect
 from agents.curves import EPISODE_REWARD
+from agents.ray_vector_env import make_vec
 from agents.rounds import BUFFER, FEW_TRANSITIONS, Rounds, train_in_rounds
 from agents.sb3 import make_sb3, train_sb3
 from agents.td3_bc import TD3BC
@@ -98,9 +98,20 @@ class Settings:
     """Held-out judges, as rewards are named: each point's dialogues are judged by them too, which is logged and never
     optimised."""
 
+    device: str = "cpu"
+    """Where the models lie."""
+    dtype: str = "float32"
+    """Of their weights."""
+    ray_workers: int = 0
+    """Ray actors that share the rows of training, each with a model of its own; 0 trains in this process alone."""
+    ray_address: str | None = None
+    """Of a running Ray cluster; None starts one on this machine."""
+    ray_gpus: float = 0.0
+    """GPUs of each worker, or a share of one."""
+
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments for training."""
-        names = ("lm", "up_map", "scenarios", "max_turns", "dense_reward")
+        names = ("lm", "up_map", "scenarios", "max_turns", "dense_reward", "device", "dtype")
         return {name: getattr(self, name) for name in names} | more
 
 
@@ -111,6 +122,8 @@ class Config(Settings):
     algorithm: Algorithm = "td3_bc"
     """TD3+BC learns in rounds, offline in each; best-of-N from random transitions; td3, sac and ppo online; best_fixed
     searches."""
+    preset: str | None = None
+    """An environment's id, or `FILE.yml:ID`: train by the preset for it and the algorithm; its values go before these."""
     out: Path = Path("runs/train")
     """Run folder; each seed has a folder in it."""
 
@@ -161,7 +174,12 @@ class Measure:
 
 def run(config: Config) -> Path:
     """Train every seed, plot and write the curves; return the run folder."""
-    out = open_run(config.out, "train", config, data_files(config.lm, config.up_map), changeable=("seeds", "out"))
+    if config.preset is not None:
+        from experiments import presets
+
+        return presets.run(config)
+    changeable = ("seeds", "out", "ray_address")
+    out = open_run(config.out, "train", config, data_files(config.lm, config.up_map), changeable)
     curves = [train_seed(config, seed, out)[1] for seed in range(config.seeds)]
     write_curves(out, config.algorithm, curves)
     return out
@@ -217,7 +235,8 @@ def environment_steps(config: Config, seed: int, out: Path) -> int:
 
 def training_env(config: Settings) -> VectorEnv:
     """Return the environment that planners are trained in."""
-    return gym.make_vec(ENV_ID, num_envs=config.rows, **config.env())
+    spread = (config.ray_workers, config.ray_address, config.ray_gpus)
+    return make_vec(ENV_ID, config.rows, *spread, **config.env())
 
 
 def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
@@ -229,7 +248,7 @@ def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, sha
         learning_rate=config.learning_rate,
         critics=config.critics,
         dropout=config.dropout,
-        actions=env.unwrapped.core.actor.action_set,
+        actions=env.unwrapped.action_set,
         seed=seed,
     )
     plan = Rounds(config.transitions, config.rounds, config.steps, config.exploration_noise, config.random_share)
@@ -250,6 +269,7 @@ def _train_sb3(config: Config, seed: int, folder: Path, measure: Measure) -> Pol
         folder,
         evaluate=lambda model: measure(model.num_timesteps, sb3_policy(model)),
     )
+    env.close()
     return sb3_policy(model)
 
 
@@ -257,7 +277,7 @@ def _fit_best_of_n(config: Config, seed: int, folder: Path, measure: Measure, sh
     path = folder / CHOICES
     if not path.exists():
         env = training_env(config)
-        explorer = RandomPolicy(env.unwrapped.single_action_space, seed, env.unwrapped.core.actor.action_set)
+        explorer = RandomPolicy(env.unwrapped.single_action_space, seed, env.unwrapped.action_set)
         buffer = collect(env, explorer, config.transitions, seed, path=shared or folder / BUFFER)
         env.close()
         policy, explained = fit_best_of_n(buffer, config.choices, config.discount, seed)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -135,6 +135,8 @@ class Usage:
 class ChatClient:
     """Asks one server; safe to call from anywhere, a notebook's running event loop included.
 
+    A client of another endpoint overrides `PATH`, `body` and `answer`.
+
     Args:
         config: the model, and how it is asked.
 
@@ -143,10 +145,12 @@ class ChatClient:
             not set where OpenAI's own server is asked.
     """
 
+    PATH: ClassVar[str] = "/chat/completions"
+
     def __init__(self, config: ChatConfig) -> None:
         self.config, self.usage = config, Usage()
         base = _checked_url(config.base_url or os.environ.get(URL_VARIABLE) or OPENAI_URL)
-        self._url = base + "/chat/completions"
+        self._url = base + self.PATH
         self._key = _key(config.key_variable, required=base == OPENAI_URL)
         self.identity = {"url": base, "model": config.model, "temperature": config.temperature}
         self.identity |= {"max_tokens": config.max_tokens, "extra": dict(config.extra)}
@@ -177,7 +181,7 @@ class ChatClient:
             reraise=True,
         )
         try:
-            answer = await patience(self._attempt, self._body(request))
+            answer = await patience(self._attempt, self.body(request))
         except ChatError as error:
             self.usage.errors += 1
             return error
@@ -213,7 +217,7 @@ class ChatClient:
     def _read(self, status: int, headers: Mapping[str, str], content: bytes) -> ChatAnswer:
         content = content.replace(self._key.encode(), b"[key]") if self._key else content  # a server may echo it
         if status == 200:
-            return read_completion(content)
+            return self.answer(content)
         if status in (401, 403):  # such a body may quote the key
             raise ChatError(f"the server says {status}: look at the key in {self.config.key_variable}")
         said = " ".join(content[:2000].decode("utf-8", "replace").split())[:300]
@@ -238,7 +242,12 @@ class ChatClient:
             self._next_slot = start + self._interval
         await asyncio.sleep(start - now)
 
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
+    def answer(self, content: bytes) -> ChatAnswer:
+        """Read a good answer's body; raise `Unanswered` where it is none."""
+        return read_completion(content)
+
+    def body(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the JSON of a request."""
         optional = {
             "temperature": self.config.temperature,
             "max_tokens": self.config.max_tokens,

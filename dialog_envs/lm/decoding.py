@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -51,3 +52,14 @@ def sample(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> Tensor:
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     threshold = uniforms.double().unsqueeze(1) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1).clamp_max(logits.shape[1] - 1)
+
+
+def averaged(logits: Tensor, voices: int) -> Tensor:
+    """Return logits `(N, V)` whose probabilities are the mean of so many rows in sequence, the same for each of them.
+
+    Prompt ensembling: the voices say one text in spite of their different prompts.
+    """
+    if voices == 1:
+        return logits
+    log_probs = logits.float().log_softmax(-1).unflatten(0, (-1, voices))
+    return (log_probs.logsumexp(1) - math.log(voices)).repeat_interleave(voices, 0)

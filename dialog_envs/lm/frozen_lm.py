@@ -6,14 +6,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from dialog_envs.lm.decoding import Sampling, sample
+from dialog_envs.lm.decoding import Sampling, averaged, sample
 from dialog_envs.lm.key_values import HOLE, KeyValueRows
+from dialog_envs.lm.loading import load_model
 from dialog_envs.lm.prompt import Prompt, PromptRenderer, right_aligned
 
 GROUP = 16  # rows of a prefill, where the lengths differ much
@@ -54,15 +56,23 @@ class FrozenLM:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path = "pocket", device: str = "cpu", dtype: str = "float32", max_context: int | None = None
+        cls,
+        name: str | Path = "pocket",
+        device: str = "cpu",
+        dtype: str = "float32",
+        max_context: int | None = None,
+        **options: Any,
     ) -> FrozenLM:
-        """Load the shipped model (`"pocket"`), a folder, or a Hugging Face name (which downloads it)."""
+        """Load the shipped model (`"pocket"`), a folder, or a Hugging Face name (which downloads it).
+
+        `device`, `dtype` and the other `options` are those of `dialog_envs.lm.loading.load_model`.
+        """
         source = POCKET if name == "pocket" else name
         is_path = isinstance(source, Path) or source.startswith(("/", ".", "~")) or source.count("/") > 1
         if is_path and not Path(source).is_dir():
             raise FileNotFoundError(f"no model folder {source}")
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype))
-        return cls(model.to(device), AutoTokenizer.from_pretrained(source), max_context=max_context)
+        model = load_model(source, device, dtype, **options)
+        return cls(model, AutoTokenizer.from_pretrained(source), max_context=max_context)
 
     @property
     def device(self) -> torch.device:
@@ -146,14 +156,16 @@ class FrozenLM:
         replies: Sequence[Sequence[int]],
         prefix: Tensor | None = None,
         position: str = "start",
+        key_values: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the model predicts at each token of given replies; gradients reach the prefix.
+        """Return what the model predicts at each token of given replies; gradients reach prefix and key-values.
 
         Args:
             prompts: N prompts.
             replies: token ids of the replies, each at least one.
             prefix: `(N, L, H)` input embeddings that steer, or None.
             position: where the prefix stands.
+            key_values: as in `generate`.
 
         Returns:
             Logits `(N, T, V)`, target ids `(N, T)` and a mask `(N, T)`, true where there is a target; replies are
@@ -162,8 +174,12 @@ class FrozenLM:
         whole = [replace(prompt, ids=(*prompt.ids, *reply)) for prompt, reply in zip(prompts, replies, strict=True)]
         ids, place, inserted = right_aligned(whole, 0 if prefix is None else prefix.shape[1], position)
         longest = max(len(reply) for reply in replies)
-        inputs = self._inputs(self.new_rows(len(prompts)), ids, place, prefix, inserted)
-        logits = self.model(**inputs, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1]
+        state = self.new_rows(len(prompts))
+        if key_values is not None:
+            state.lead(key_values.to(self.model.dtype))
+        cache = {"use_cache": False} if key_values is None else {"use_cache": True, "past_key_values": state.cache}
+        inputs = self._inputs(state, ids, place, prefix, inserted)
+        logits = self.model(**inputs, **cache, logits_to_keep=longest + 1).logits[:, :-1]
         columns = torch.arange(longest, 0, -1, device=logits.device)
         lengths = torch.tensor([len(reply) for reply in replies], device=logits.device)
         targets = torch.from_numpy(ids[:, -longest:]).to(logits.device)
@@ -179,8 +195,10 @@ class FrozenLM:
         position: str = "start",
         memory: KeyValueRows | None = None,
         rows: np.ndarray | None = None,
+        key_values: Tensor | None = None,
+        voices: int = 1,
     ) -> list[list[int]]:
-        """Draw a reply for each prompt.
+        """Draw a reply for each prompt: the reference of `dialog_envs.lm.engine.Engine`.
 
         Args:
             prompts: N prompts.
@@ -188,30 +206,41 @@ class FrozenLM:
             sampling: temperature, cut and longest reply.
             prefix: `(N, L, H)` input embeddings that steer, or None.
             position: where the prefix stands: `"start"`, `"mid"` or `"end"`.
-            memory: histories kept from turn to turn; not together with a prefix.
+            memory: histories kept from turn to turn, which the replies are entered into. With a prefix it is read
+                and left as it is: what stands before the prefix is not computed again.
             rows: which rows of the memory the prompts belong to.
+            key_values: `(N, layers, 2, heads, L, head size)` keys and values of every layer, which each token of a row
+                sees and which take no place in its text (prefix tuning, Li and Liang, ACL 2021), or None.
+            voices: so many rows in sequence say the same: their probabilities are averaged, token by token.
 
         Returns:
             Token ids of each reply, without the stop token.
         """
-        state = memory if memory is not None else self._scratch("reply", len(prompts))
+        state = memory if memory is not None and prefix is None else self._scratch("reply", len(prompts))
         index = np.arange(len(prompts)) if rows is None else np.array(rows)
-        if prefix is not None:
-            if memory is not None:
-                raise ValueError("a steered reply keeps no history: give a prefix or a memory, not both")
+        if key_values is not None:
+            if memory is not None or prefix is not None:
+                raise ValueError("key-values go with neither a memory nor a prefix")
+            state.lead(key_values.to(self.model.dtype))
+            logits = self._prefill(prompts, state)
+        elif prefix is None:
+            logits = self._extend(prompts, state, index, hidden=False)
+        elif memory is None:
             logits = self._prefill_groups(prompts, state, index, prefix, position)
         else:
-            logits = self._extend(prompts, state, index, hidden=False)
+            logits = self._branch(prompts, state, memory, index, prefix, position)
+            index = np.arange(len(prompts))
         length = np.array([len(p.ids) for p in prompts]) + (0 if prefix is None else prefix.shape[1])
         active = np.ones(len(prompts), dtype=bool)
         replies: list[list[int]] = [[] for _ in prompts]
         room = np.minimum(sampling.max_new_tokens, self.context - length)  # a row's own, whoever shares its batch
+        room = np.repeat(room.reshape(-1, voices).min(1), voices)
         active &= room > 0
         steps = int(room.max(initial=0))
         draws = torch.as_tensor(uniforms, dtype=torch.float64, device=logits.device)
         for step in range(steps):
             logits[:, self.suppressed] = -torch.inf
-            tokens = sample(logits, draws[:, step], sampling).cpu().numpy()
+            tokens = sample(averaged(logits, voices), draws[:, step], sampling).cpu().numpy()
             active &= ~np.isin(tokens, self.stop_ids)
             for row in np.flatnonzero(active):
                 replies[row].append(int(tokens[row]))
@@ -226,6 +255,14 @@ class FrozenLM:
             ids[index[active], 0], place[index[active], 0] = tokens[active], length[active] + step
             logits[torch.from_numpy(active)] = self._forward(state, ids, place)[index[active]]
         return replies
+
+    def embedded(self, prompt: Prompt, prefix: Tensor | None = None, position: str = "start") -> Tensor:
+        """Return a prompt's input embeddings `(T, H)`, with a prefix `(L, H)` in its place."""
+        own = self.embeddings(torch.tensor(prompt.ids, dtype=torch.long, device=self.device))
+        if prefix is None:
+            return own
+        at = prompt.insert_at(position)
+        return torch.cat([own[:at], prefix.to(own), own[at:]])
 
     def decode(self, replies: Sequence[Sequence[int]]) -> list[str]:
         """Turn generated ids into text of one line, without control characters."""
@@ -266,6 +303,32 @@ class FrozenLM:
         for where, value in parts:
             out[torch.from_numpy(where)] = value
         return out
+
+    def _branch(
+        self,
+        prompts: Sequence[Prompt],
+        state: KeyValueRows,
+        memory: KeyValueRows,
+        rows: np.ndarray,
+        prefix: Tensor,
+        position: str,
+    ) -> Tensor:
+        """Enter whole prompts with a prefix into an empty memory, taking what stands before it from another one.
+
+        Where that saves little (a prefix at the start, rows that are not held), prompts are entered from the beginning.
+        """
+        at = [prompt.insert_at(position) for prompt in prompts]
+        pairs = zip(rows, prompts, at, strict=True)
+        kept = np.array([memory.common(row, prompt.ids[:before]) for row, prompt, before in pairs])
+        lengths = np.array([len(prompt.ids) for prompt in prompts])
+        if (lengths - kept).max() > DENSE * lengths.mean():
+            return self._prefill_groups(prompts, state, np.arange(len(prompts)), prefix, position)
+        state.take(memory, rows, kept)
+        state.compact(1.25)
+        tails = [replace(p, ids=p.ids[k:], begin=before - k) for p, k, before in zip(prompts, kept, at, strict=True)]
+        ids, place, inserted = right_aligned(tails, prefix.shape[1], "start")
+        place[place != HOLE] += np.broadcast_to(kept[:, None], place.shape)[place != HOLE]
+        return self._forward(state, ids, place, prefix, inserted)
 
     def _prefill_groups(
         self,

@@ -33,6 +33,11 @@ class ColumnLayer(CacheLayerMixin):
         self.values = value_states.new_zeros(*value_states.shape[:2], 0, value_states.shape[3])
         self.is_initialized = True
 
+    def like(self, other: ColumnLayer, rows: int) -> None:
+        """Take the shapes, type and device of another layer, where there are none yet."""
+        if not self.is_initialized:
+            self.lazy_initialization(other.keys[:1].expand(rows, -1, -1, -1), other.values[:1].expand(rows, -1, -1, -1))
+
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
@@ -91,15 +96,19 @@ class KeyValueRows:
         columns = np.flatnonzero(self.position[row] != HOLE)
         return self.ids[row, columns[np.argsort(self.position[row, columns])]]
 
+    def common(self, row: int, wanted: Sequence[int]) -> int:
+        """Return how many leading tokens of `wanted` the row holds."""
+        held = self.held(row)
+        limit = min(len(held), len(wanted))
+        differs = np.flatnonzero(held[:limit] != np.asarray(wanted[:limit], dtype=np.int64))
+        return int(differs[0]) if len(differs) else limit
+
     def keep_prefix(self, row: int, wanted: Sequence[int]) -> int:
         """Forget what differs from `wanted` and return how many leading tokens of it the row holds.
 
         At least the last token of `wanted` is forgotten, since its hidden state is what comes next.
         """
-        held = self.held(row)
-        limit = min(len(held), len(wanted) - 1)
-        differs = np.flatnonzero(held[:limit] != np.asarray(wanted[:limit], dtype=np.int64))
-        length = int(differs[0]) if len(differs) else limit
+        length = self.common(row, wanted[:-1])
         self.position[row, self.position[row] >= length] = HOLE
         return length
 
@@ -116,6 +125,16 @@ class KeyValueRows:
         self.ids = np.concatenate([self.ids, ids], 1)
         self.position = np.concatenate([self.position, position], 1)
 
+    def lead(self, key_values: Tensor) -> None:
+        """Enter keys and values `(N, layers, 2, heads, L, head size)` that all of a row's tokens see, into no history.
+
+        They stand at place 0, beside the first token's; gradients reach them.
+        """
+        for layer, (keys, values) in zip(self.cache.layers, (kv.unbind(1) for kv in key_values.unbind(1)), strict=True):
+            layer.update(keys, values)
+        columns = np.zeros((len(self.ids), key_values.shape[4]), dtype=np.int64)
+        self.append(columns + HOLE, columns)
+
     def adopt(self, rows: np.ndarray, other: KeyValueRows) -> None:
         """Take over `other`'s histories as those of `rows`, whose own were forgotten, into the first columns."""
         width = other.columns
@@ -126,11 +145,7 @@ class KeyValueRows:
         self.position[rows, :width], self.ids[rows, :width] = other.position, other.ids
         index = torch.from_numpy(rows)
         for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
-            if not mine.is_initialized:
-                shape = (len(self.ids), *theirs.keys.shape[1:])
-                mine.lazy_initialization(
-                    theirs.keys.new_zeros(shape), theirs.values.new_zeros(shape[0], *theirs.values.shape[1:])
-                )
+            mine.like(theirs, len(self.ids))
             mine.reserve(self.columns)
             mine.used = self.columns
             mine.keys[index, :, :width] = theirs.keys[:, :, :width]
@@ -143,17 +158,32 @@ class KeyValueRows:
                 mine.keys, mine.values = theirs.keys[: len(self.ids)], theirs.values[: len(self.ids)]
                 mine.is_initialized = True
 
+    def take(self, other: KeyValueRows, rows: np.ndarray, lengths: np.ndarray | None = None) -> None:
+        """Copy some rows' histories of `other` into this empty memory, without columns that none of them needs.
+
+        Args:
+            other: another memory, which is left as it is.
+            rows: `(N,)` which rows of it; this memory has as many.
+            lengths: `(N,)` how many leading tokens of each history are copied (default: all).
+        """
+        position = other.position[rows]
+        if lengths is not None:
+            position = np.where(position < lengths[:, None], position, HOLE)
+        columns = np.flatnonzero((position != HOLE).any(0))
+        self.position, self.ids = position[:, columns], other.ids[np.ix_(rows, columns)]
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            if theirs.is_initialized:
+                mine.like(theirs, len(rows))
+                mine.reserve(len(columns))
+                row, column = (torch.from_numpy(index).to(theirs.keys.device) for index in (rows, columns))
+                mine.keys[:, :, : len(columns)] = theirs.keys.index_select(0, row).index_select(2, column)
+                mine.values[:, :, : len(columns)] = theirs.values.index_select(0, row).index_select(2, column)
+                mine.used = len(columns)
+
     def taken(self, rows: np.ndarray) -> KeyValueRows:
         """Return a copy of some rows' histories, without columns that none of them holds."""
         taken = KeyValueRows(len(rows), len(self.cache.layers))
-        columns = np.flatnonzero((self.position[rows] != HOLE).any(0))
-        taken.position, taken.ids = self.position[np.ix_(rows, columns)], self.ids[np.ix_(rows, columns)]
-        for mine, theirs in zip(self.cache.layers, taken.cache.layers, strict=True):
-            row, column = (torch.from_numpy(index).to(mine.keys.device) for index in (rows, columns))
-            theirs.keys, theirs.values = (
-                states.index_select(0, row).index_select(2, column) for states in (mine.keys, mine.values)
-            )
-            theirs.used, theirs.is_initialized = len(columns), True
+        taken.take(self, rows)
         return taken
 
     def compact(self, slack: float) -> None:

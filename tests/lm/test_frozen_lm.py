@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dialog_envs.lm.decoding import Sampling
+from dialog_envs.lm.decoding import Sampling, sample
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.prompt import Prompt
 
@@ -132,6 +132,26 @@ def test_sampled_replies_are_the_same_alone_in_a_batch_and_from_a_memory(lm):
     assert together != lm.generate(prompts, uniforms_of(4, 8, seed=1), SAMPLED)
 
 
+@pytest.mark.parametrize("position", [None, "start", "mid", "end"])
+def test_sampled_replies_are_those_drawn_by_hand(lms, position):
+    """A seed means these words: one uniform a token, no batch, no memory, nothing that is there for speed."""
+    lm, draws = lms(), uniforms_of(4, 8)
+    prompts, memory = prompts_of(lm, TURNS), lms().new_rows(4)
+    prefix = None if position is None else torch.randn(4, 2, 32, generator=torch.Generator().manual_seed(0))
+    lm.encode(prompts, memory)
+    replies = lm.generate(prompts, draws, SAMPLED, prefix, position or "start", memory)
+    for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
+        ids: list[int] = []
+        for draw in draws[row]:
+            logits = plain_logits(lm, prompt, ids, None if prefix is None else prefix[row], position or "start")
+            logits[lm.suppressed] = -torch.inf
+            token = int(sample(logits[None], torch.tensor([draw]), SAMPLED))
+            if token in lm.stop_ids:
+                break
+            ids.append(token)
+        assert reply == ids
+
+
 def test_a_memory_goes_on_over_its_own_replies(lms):
     lm, dialogues = lms(), [dialogue_of(row, 1) for row in range(3)]
     memory = lm.new_rows(3)
@@ -207,10 +227,38 @@ def test_gradients_reach_the_prefix(lms):
     assert (prefix.grad.abs().sum((1, 2)) > 0).all()
 
 
-def test_a_prefix_and_a_memory_together_are_refused(lms):
-    lm = lms()
-    with pytest.raises(ValueError, match="a prefix or a memory, not both"):
-        lm.generate(prompts_of(lm, [1]), uniforms_of(1, 8), GREEDY, torch.zeros(1, 2, 32), memory=lm.new_rows(1))
+@pytest.mark.parametrize("position", ["start", "mid", "end"])
+def test_a_prefix_behind_a_history_that_is_held(lms, position):
+    """What stands before the prefix is taken from the memory, which is left as it is; the words are the same."""
+    lm, memory, rows = lms(), lms().new_rows(6), np.array([4, 0, 5, 2])
+    for turns in (1, 3, 5):
+        prompts, draws = prompts_of(lm, [turns] * 4), uniforms_of(4, 8, turns)
+        prefix = torch.randn(4, 2, lm.hidden_size, generator=torch.Generator().manual_seed(turns))
+        lm.encode(prompts, memory, rows)
+        held, keys = memory.position.copy(), memory.cache.layers[0].keys.clone()
+        widths = []
+        handle = lm.model.base_model.register_forward_pre_hook(
+            lambda module, arguments, named, widths=widths: widths.append(named["inputs_embeds"].shape[1]),
+            with_kwargs=True,
+        )
+        told = lm.generate(prompts, draws, SAMPLED, prefix, position)
+        plain = len(widths)
+        assert lm.generate(prompts, draws, SAMPLED, prefix, position, memory, rows) == told
+        handle.remove()
+        whole, rest = max(widths[:plain]), max(widths[plain:])
+        longest = max(len(prompt.ids) - prompt.insert_at(position) for prompt in prompts)
+        assert rest == (whole if position == "start" else longest + 2)
+        assert np.array_equal(memory.position, held) and torch.equal(memory.cache.layers[0].keys, keys)
+
+
+def test_a_prefix_behind_histories_that_are_held_in_part(lm):
+    memory, prompts = lm.new_rows(4), prompts_of(lm, [5, 5, 3, 5])
+    lm.encode(prompts_of(lm, [5, 3, 1, 5]), memory)
+    prefix = torch.randn(4, 2, lm.hidden_size, generator=torch.Generator().manual_seed(0))
+    for forgotten in ([], [1], [0, 1, 2, 3]):
+        memory.forget(forgotten)
+        told = lm.generate(prompts, uniforms_of(4, 8), SAMPLED, prefix, "end", memory)
+        assert told == lm.generate(prompts, uniforms_of(4, 8), SAMPLED, prefix, "end")
 
 
 def test_no_reply_holds_a_special_token(lm):

@@ -1,0 +1,56 @@
+"""How the model is loaded, and what generates, are arguments of an environment."""
+
+from __future__ import annotations
+
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import dialog_envs  # noqa: F401
+from dialog_envs.envs import dat
+from dialog_envs.lm.frozen_lm import FrozenLM
+
+from ..contracts.embeds_server import embeds_server
+
+ID = "DialogEnvs/DATRedTeam-v0"
+
+
+def arguments(folder, **more):
+    return {"lm": str(folder), "up_map": "pca", "action_dim": 4, "max_new_tokens": 6, "temperature": 0.0, **more}
+
+
+def test_an_environment_generates_on_a_server(model_folder, tmp_path):
+    with embeds_server(FrozenLM.from_pretrained(model_folder())) as server:
+        settings = tmp_path / "server.json"
+        settings.write_text(json.dumps({"model": "tiny", "base_url": server.url}))
+        said = []
+        for engine in ("in_process", f"prompt_embeds:{settings}"):
+            env = gym.make_vec(ID, num_envs=2, **arguments(model_folder(), engine=engine))
+            env.reset(seed=0)
+            info = env.step(np.full((2, 4), 0.5, np.float32))[4]
+            said.append((info["agent_text"].tolist(), info["partner_text"].tolist()))
+        assert said[0] == said[1]
+        assert env.unwrapped.scalars()["engine/answers"] == len(server.requests) == 4  # both speakers of two rows
+
+
+def test_how_a_model_is_loaded_passes_through(model_folder, monkeypatch):
+    given, load = {}, FrozenLM.from_pretrained
+
+    def record(name, device, dtype, **more):
+        given.update(more, device=device, dtype=dtype)
+        return load(name)
+
+    dat.load_lm.cache_clear()
+    monkeypatch.setattr(FrozenLM, "from_pretrained", record)
+    wanted = {"dtype": "bfloat16", "device_map": "auto", "quantization": "4bit", "compile": True}
+    gym.make(ID, **arguments(model_folder(), **wanted))
+    assert given == {**wanted, "device": "cpu"}
+    dat.load_lm.cache_clear()
+
+
+@pytest.mark.parametrize("engine", ["in_process:x", "prompt_embeds", "vllm:x"])
+def test_an_engine_that_is_none_is_refused_by_name(model_folder, engine):
+    with pytest.raises(ValueError, match=f"engine is '{engine}', expected|unknown engine 'vllm'"):
+        gym.make(ID, **arguments(model_folder(), engine=engine))
