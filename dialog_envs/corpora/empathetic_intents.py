@@ -1,7 +1,6 @@
 """EmpatheticIntents (Welivita & Pu, COLING 2020): EmpatheticDialogues with one of 41 emotions or intents an utterance.
 
-Ids 0 to 31 are the emotions, 32 to 40 the intents. The release's `labels.txt` gives neutral the id 38, which is
-questioning's; the data use 40, and so does `LABELS`.
+The labels and their ids are those of `reward_models.emotion_labels`.
 
 The annotated dialogues are not split, and they hold the validation dialogues of EmpatheticDialogues: they are split
 here by the conversation ids of EmpatheticDialogues' own files, which must lie in the folder `empatheticdialogues`
@@ -18,18 +17,8 @@ from dialog_envs.corpora.empatheticdialogues import conversation_ids
 from dialog_envs.corpora.files import CorpusError, numbered_lines, rows, split_files, turns
 from dialog_envs.corpora.text import clean
 from dialog_envs.dialogue import Dialogue
+from reward_models.emotion_labels import EMOTIONS, LABELS
 
-EMOTIONS = (
-    "afraid", "angry", "annoyed", "anticipating", "anxious", "apprehensive", "ashamed", "caring", "confident",
-    "content", "devastated", "disappointed", "disgusted", "embarrassed", "excited", "faithful", "furious", "grateful",
-    "guilty", "hopeful", "impressed", "jealous", "joyful", "lonely", "nostalgic", "prepared", "proud", "sad",
-    "sentimental", "surprised", "terrified", "trusting",
-)  # fmt: skip
-INTENTS = (
-    "agreeing", "acknowledging", "encouraging", "consoling", "sympathizing", "suggesting", "questioning", "wishing",
-    "neutral",
-)  # fmt: skip
-LABELS = EMOTIONS + INTENTS
 _KNOWN = frozenset(LABELS)
 LICENCE = "derived from CC BY-NC 4.0"
 _ANNOTATED = tuple(f"empatheticdialogues_annotated/{emotion}.csv" for emotion in EMOTIONS)

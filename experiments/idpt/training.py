@@ -1,0 +1,115 @@
+"""Training a set of prefixes: gamma * cross-entropy of the recogniser + alpha * loss of the responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from agents.checkpoint import load_tree, save_tree
+from dialog_envs.corpora.initiative import InitiativeTurn
+from dialog_envs.speakers.idpt import IDPT, IDPTConfig
+from experiments.ppg.supervised import batches_of
+from experiments.run_folder import write_json
+
+CHECKPOINT, RECORD = "checkpoint.safetensors", "training.json"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How prefixes and recogniser are trained; the paper: 100 epochs of batches of 4 at 8e-5, GPT-2 and BERT."""
+
+    epochs: int = 10
+    """Times through the turns."""
+    batch_size: int = 8
+    """Turns a step."""
+    learning_rate: float = 5e-3
+    """Peak rate of Adam; it rises over a twentieth of the steps and then falls to 0 in a straight line."""
+    gamma: float = 1.0
+    """Weight of the recogniser's cross-entropy, with `hard` attention; with `soft` attention there are no labels."""
+    alpha: float = 1.0
+    """Weight of the responses' loss."""
+    clip: float = 1.0
+    """Longest gradient."""
+    checkpoint_every: int = 50
+    """Steps between checkpoints."""
+    bf16: bool = True
+    """Compute in bfloat16 where that loses nothing."""
+
+
+def train(
+    turns: Sequence[InitiativeTurn],
+    made_of: IDPTConfig,
+    models: tuple[str, str],
+    config: Training,
+    seed: int,
+    folder: Path,
+    label: str | None = None,
+) -> Path:
+    """Train a set, or go on training, and save it in `folder`; nothing is done where that is done already.
+
+    Args:
+        turns: what it learns from.
+        made_of: what it is made of.
+        models: language model and encoder, by name or folder.
+        config: optimiser and losses.
+        seed: of the first weights and of the order.
+        folder: of checkpoint, set and record.
+        label: of the progress bar; None for none.
+    """
+    if (folder / RECORD).exists():
+        return folder
+    idpt = IDPT.from_scratch(made_of, *models, seed=seed)
+    losses = fit(idpt, turns, config, seed, folder / CHECKPOINT, label)
+    idpt.save_pretrained(folder / "model")
+    write_json(folder / RECORD, {"turns": len(turns), "seed": seed, "config": asdict(config), "losses": losses})
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return folder
+
+
+def fit(
+    idpt: IDPT, turns: Sequence[InitiativeTurn], config: Training, seed: int, checkpoint: Path, label: str | None = None
+) -> list[tuple[float, float]]:
+    """Minimise the loss; return each step's (cross-entropy, response's loss a token), in nats. No turn, no step.
+
+    What a step does hangs on seed and step alone, so a training that was stopped goes on to the same weights.
+    """
+    supervised = idpt.config.attention == "hard"
+    lengths = [len(turn.response) + sum(len(said.text) for said in turn.dialogue.turns) for turn in turns]
+    batches = batches_of(lengths, config, seed) if turns else []
+    optimizer = torch.optim.Adam(idpt.parameters(), lr=config.learning_rate)
+    warmup, losses = max(1, len(batches) // 20), []
+    if checkpoint.exists():
+        saved = load_tree(checkpoint)
+        idpt.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        losses = saved["losses"]
+    idpt.train()
+    bar = tqdm(total=len(batches), initial=len(losses), desc=label, unit="step", disable=label is None)
+    for step in range(len(losses), len(batches)):
+        fall = (len(batches) - step) / max(1, len(batches) - warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * min((step + 1) / warmup, fall)
+        few = [turns[i] for i in batches[step]]
+        with torch.autocast(idpt.lm.device.type, torch.bfloat16, enabled=config.bf16):
+            cross_entropy, of_response = idpt.losses(
+                [turn.dialogue for turn in few],
+                [turn.speaker for turn in few],
+                [turn.response for turn in few],
+                [turn.initiative for turn in few] if supervised else None,
+            )
+        optimizer.zero_grad(set_to_none=True)
+        (config.gamma * cross_entropy + config.alpha * of_response).backward()
+        torch.nn.utils.clip_grad_norm_(idpt.parameters(), config.clip)
+        optimizer.step()
+        losses.append((cross_entropy.item(), of_response.item()))
+        bar.update()
+        if (step + 1) % config.checkpoint_every == 0:
+            state = {"model": idpt.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
+            save_tree(checkpoint, state)
+    bar.close()
+    idpt.eval()
+    return losses

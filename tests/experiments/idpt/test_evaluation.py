@@ -1,0 +1,116 @@
+"""What is measured is what was said; classes without labels are matched; prompts and labels go in and come out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn
+from dialog_envs.dialogue import Dialogue
+from experiments.idpt import data, evaluation, manipulate, report
+from experiments.idpt.agreement import agreement
+from experiments.idpt.size import sizes_on_disk
+from experiments.idpt.systems import HA, SA, SYSTEMS, Answer, labelled, parted, prompted
+from experiments.run_folder import ResultRow
+
+
+def turn(response: str, initiative: int, dialogue: int) -> InitiativeTurn:
+    before = Dialogue((), {"system": "tea is green."}).said("user", "what is tea?")
+    return InitiativeTurn("p4g", (dialogue, 1), before, "system", response, initiative)
+
+
+TURNS = [turn(f"tea is green and good for you {i}.", i % 4, i // 2) for i in range(12)]
+TRUE = Answer([t.response for t in TURNS], [t.initiative for t in TURNS])
+
+
+def values(rows: list[ResultRow]) -> dict[str, float]:
+    return {row.metric: row.value for row in rows}
+
+
+def test_the_true_response_is_perfect_and_another_is_not():
+    best = values(evaluation.measure("x", HA, [TRUE, TRUE], TURNS))
+    assert best["accuracy"] == 1 and set(best) == set(evaluation.METRICS)
+    assert all(best[name] == pytest.approx(100) for name in ("bleu_1", "bleu_4", "rouge_1", "rouge_l"))
+    other = Answer(["tea is made of leaves"] * 12, [0] * 12)
+    worse = values(evaluation.measure("x", HA, [other], TURNS))
+    assert worse["accuracy"] == 0.25 and worse["bleu_4"] < worse["bleu_1"] < 100
+    gains = values(evaluation.gains("x", [TRUE], [other], TURNS))
+    assert gains["rouge_l_gain"] == pytest.approx(100 - worse["rouge_l"])
+    assert gains["bleu_4_gain"] == pytest.approx(100 - worse["bleu_4"])
+
+
+def test_classes_that_saw_no_label_are_matched_one_to_one():
+    labels = np.array([0, 1, 2, 3, 0, 1])
+    assert (evaluation.matched(np.array([2, 0, 3, 1, 2, 0]), labels) == labels).all()
+    shuffled = Answer(TRUE.responses, [(label + 1) % 4 for label in TRUE.initiatives])
+    assert values(evaluation.measure("x", SA, [shuffled], TURNS))["accuracy"] == 1
+    assert values(evaluation.measure("x", HA, [shuffled], TURNS))["accuracy"] == 0
+    assert (evaluation.matched(np.zeros(4, int), np.arange(4)) == np.arange(4)).sum() == 1  # one class is one label
+
+
+def test_a_label_stands_before_the_reply_and_is_read_back():
+    said, found = parted([labelled(TURNS[3]), "nonsense", "ask:nothing"])
+    assert found == [3, -1, -1] and said == [TURNS[3].response, "nonsense", "ask:nothing"]
+
+
+def test_a_prompt_states_the_initiative_and_the_situation():
+    view = prompted(TURNS[0], 3, "{situation} now {what}.")
+    assert view.dialogue.situations == {"system": "tea is green. now makes a proposal."}
+
+
+def test_generated_turns_have_the_initiatives_of_their_acts():
+    turns = data.grammar_turns(200, "train", 0)
+    assert np.bincount([t.initiative for t in turns]).tolist() == [50] * 4
+    asked, proposed = ([t for t in turns if t.initiative == label] for label in (1, 3))
+    assert np.mean([manipulate.asks(t.response, t) for t in asked]) > 0.7
+    assert np.mean([manipulate.proposes(t.response, t) for t in proposed]) > 0.9
+    assert np.mean([manipulate.proposes(t.response, t) for t in asked]) < 0.1
+    assert data.grammar_turns(200, "train", 0) == turns != data.grammar_turns(200, "train", 1)
+
+
+def test_a_corpus_is_cut_by_dialogues(corpora_root):
+    parts = data.read_parts("p4g", corpora_root, 2)
+    numbers = [{t.place[0] for t in part} for part in parts]
+    assert not numbers[0] & numbers[1] and (len(numbers[0]), len(numbers[1])) == (6, 4)
+    assert max(len(t.dialogue.turns) for part in parts for t in part) == 2
+    first, more = (data.sample(parts.training, count, 3) for count in (4, 8))
+    assert more[:4] == first
+
+
+def test_a_difference_is_tested_on_the_contexts_in_which_the_answers_differ():
+    asks, silent = ["why?"] * 20, ["so."] * 20
+    same = dict.fromkeys(INITIATIVES, asks)
+    contexts = [turn("", 0, number) for number in range(20)]
+    rows = values(manipulate.measure("x", same, contexts))
+    assert rows["p_questions"] == 1 and rows["questions"] == 1
+    changed = same | {INITIATIVES[0]: silent}
+    assert values(manipulate.measure("x", changed, contexts))["p_questions"] == pytest.approx(2 * 0.5**20)
+
+
+def test_agreement_is_accuracy_and_kappa():
+    pairs = [(0, 0)] * 4 + [(1, 1)] * 3 + [(0, 1)]
+    found = values(agreement("x", pairs))
+    assert found["accuracy"] == 7 / 8 and found["kappa"] == pytest.approx((7 / 8 - 0.5) / 0.5)
+
+
+def test_a_set_is_below_two_percent_of_a_copy_of_gpt2(models):
+    found = {(row.system, row.metric): row.value for row in sizes_on_disk(**models, length=5)}
+    assert 0.001 < found["size/gpt2", "set_over_copy"] < 0.02
+    assert found["size/gpt2", "copy_bytes"] == 2 * 124_439_808
+
+
+def test_the_papers_values_stand_beside_ours_where_they_are_given(tmp_path):
+    path = tmp_path / "paper.json"
+    path.write_text('{"ha": {"bleu_4": 7.5}}')
+    found = {("p4g/ha", "bleu_4"): ResultRow("p4g/ha", "bleu_4", 3.25, 0.5, 200, 3)}
+    table = report._table("t", "n", "p4g", [HA, SA], found, report.read_paper(path))
+    assert table.columns[:4] == ["accuracy", "BLEU-1", "BLEU-4", "BLEU-4, paper"]
+    assert table.lines == [(SYSTEMS[HA].label, ["", "", "3.25 ± 0.50", "7.5", "", ""])]
+    path.write_text('{"he": {}}')
+    with pytest.raises(ValueError, match="other keys"):
+        report.read_paper(path)
+
+
+def test_labels_are_named_for_what_they_are():
+    note = data.label_note(["p4g", "idpt", data.GRAMMAR])
+    assert "Weak labels" in note and "p4g." in note and "Labels of annotators: idpt." in note and "grammar" in note

@@ -1,0 +1,138 @@
+"""The verbs run from end to end on tiny models; what is done is not done again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from dialog_envs.speakers.idpt import IDPT
+from experiments import idpt
+from experiments.idpt import manipulate, policies, ship, train
+from experiments.idpt.systems import SYSTEMS
+from experiments.idpt.training import CHECKPOINT, fit
+
+from .conftest import TINY
+
+
+def rows_of(out) -> dict[tuple[str, str], dict]:
+    return {(row["system"], row["metric"]): row for row in json.loads((out / "results.json").read_text())}
+
+
+def times(out) -> dict[str, int]:
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def trained(small, tmp_path_factory):
+    config = train.Config(
+        out=tmp_path_factory.mktemp("idpt") / "train", grammar=24, each=8, evaluated=8, made_of=TINY, **small
+    )
+    return train.run(config)
+
+
+@pytest.mark.slow
+def test_the_comparison(small, finetuning, tmp_path):
+    config = idpt.Config(
+        out=tmp_path / "run", corpora=("p4g",), sizes=(4, 8), lengths=(2, 3), length=2, seeds=2, evaluated=6,
+        max_new_tokens=4, finetuning=finetuning, **small,
+    )  # fmt: skip
+    out = idpt.run(config)
+    found = rows_of(out)
+    for name in SYSTEMS:
+        assert found[f"p4g/{name}", "bleu_4"]["seeds"] == 2
+        recognises = name not in ("frozen", "prefix", "averaged", "no_initiative")
+        assert ((f"p4g/{name}", "accuracy") in found) == recognises
+    assert {("p4g/ha@4", "rouge_l"), ("p4g/sa", "bleu_4_gain"), ("size/gpt2", "set_over_copy")} <= set(found)
+    text = (out / "tables.md").read_text()
+    assert text.count("Weak labels") == 3 and "Table 2" in text and "IDPT-HA" in text and "gpt2 |" in text
+    assert (out / "figure_3_p4g_rouge_l.png").stat().st_size > 0
+    before = times(out)
+    idpt.run(replace(config, systems=("ha",)))
+    assert {name for name, time in times(out).items() if before.get(name) != time and "/" in name} == set()
+    with pytest.raises(ValueError, match="was begun with"):
+        idpt.run(replace(config, max_new_tokens=5))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"systems": ("he",)}, "system 'he'"), ({"corpora": ("msc",)}, "'msc'")]
+)
+def test_unknown_names_are_refused(wrong, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        idpt.run(idpt.Config(out=tmp_path, **wrong))
+
+
+@pytest.mark.slow
+def test_training_resumes_to_the_same_weights(small, trained, tmp_path):
+    turns = train.data.grammar_turns(12, "train", 0)
+    make = lambda: IDPT.from_scratch(TINY, small["lm"], small["encoder"])  # noqa: E731
+    unbroken, broken, resumed = make(), make(), make()
+    fit(unbroken, turns, small["training"], 0, tmp_path / "a")
+
+    class Stop(Exception):
+        pass
+
+    calls, losses = [], broken.losses
+    broken.losses = lambda *args: (
+        calls.append(1) or (losses(*args) if len(calls) < 3 else (_ for _ in ()).throw(Stop()))
+    )
+    with pytest.raises(Stop):
+        fit(broken, turns, small["training"], 0, tmp_path / CHECKPOINT)
+    assert len(fit(resumed, turns, small["training"], 0, tmp_path / CHECKPOINT)) == 3
+    for one, other in zip(unbroken.parameters(), resumed.parameters(), strict=True):
+        assert (one == other).all()
+
+
+@pytest.mark.slow
+def test_the_set_is_trained_measured_manipulated_and_shipped(trained, small, tmp_path, monkeypatch):
+    found = rows_of(trained)
+    assert {(name, "nats_saved") for name in ("grammar", "inspired", "p4g")} <= set(found)
+    shared = {"data": small["data"], "initiatives": trained / "model", "contexts": 6, "max_new_tokens": 4, "threads": 1}
+    shares = manipulate.run(manipulate.Config(out=tmp_path / "manipulate", **shared))
+    assert 0 <= rows_of(shares)["grammar", "p_proposals"]["value"] <= 1
+    assert "Weak labels" in (shares / "table.md").read_text()
+    with pytest.raises(ValueError, match="what is shipped starts from 'pocket'"):
+        ship.run(ship.Config(run=trained, out=tmp_path / "shipped"))
+    run = shutil.copytree(trained, tmp_path / "pocket_like")  # the same set, said to be the shipped models'
+    settings = json.loads((run / "model" / "idpt.json").read_text())
+    (run / "model" / "idpt.json").write_text(json.dumps(settings | {"lm": "pocket", "encoder": "pocket"}))
+    folder = ship.run(ship.Config(run=run, measured=(shares,), out=tmp_path / "shipped"))
+    card = (folder / "README.md").read_text()
+    assert "| inspired | none stated |" in card and "idpt manipulate" in card and "Weak labels" in card
+    monkeypatch.setattr(ship, "LARGEST", 1000)
+    with pytest.raises(ValueError, match="expected at most"):
+        ship.run(ship.Config(run=run, out=tmp_path / "again"))
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.slow
+def test_a_run_of_another_set_is_not_on_the_card(trained, tmp_path):
+    run = tmp_path / "other"
+    run.mkdir()
+    data = {"x/idpt.safetensors": "0" * 64}
+    (run / "run.json").write_text(json.dumps({"verb": "idpt manipulate", "data": data}))
+    with pytest.raises(ValueError, match="measured another set"):
+        ship.of(run, trained / "model")
+
+
+@pytest.mark.slow
+def test_the_policies_are_compared(trained, model_folder, tmp_path, monkeypatch):
+    few = {"PPO": {"n_steps": 2, "batch_size": 4}, "DQN": {"learning_starts": 2, "batch_size": 2}}
+    monkeypatch.setattr(policies, "OVERRIDES", few)
+    config = policies.Config(
+        out=tmp_path / "policies", initiatives=trained / "model", coherence="none", partner_lm=str(model_folder()),
+        steps=8, rows=2, episodes=4, seeds=2, max_turns=2, threads=1,
+    )  # fmt: skip
+    out = policies.run(config)
+    found = rows_of(out)
+    names = {"recogniser", *policies.CONSTANTS, "random", "PPO", "DQN"}
+    assert {name for name, metric in found if metric == "episode_return"} == names
+    assert found["PPO", "episode_return"]["seeds"] == 2 and found["random", "failed_episodes"]["value"] == 0
+    assert any(name == "PPO" and metric.startswith("gain_over_always_") for name, metric in found)
+    assert "PPO" in (out / "verdict.txt").read_text() and "recogniser" in (out / "transcripts.md").read_text()
+    before = times(out)
+    policies.run(config)
+    changed = {name for name, time in times(out).items() if before.get(name) != time}
+    assert not {name for name in changed if name.startswith(("episodes", "learners"))}
