@@ -20,3 +20,13 @@ register(
     "dialog_envs.envs.ppg_select:make_ppg_select",
     vector_entry_point="dialog_envs.envs.ppg_select:make_ppg_select_vector",
 )
+register(
+    "DialogEnvs/EmpathyIntent-v0",
+    "dialog_envs.envs.empathy_intent:make_empathy_intent",
+    vector_entry_point="dialog_envs.envs.empathy_intent:make_empathy_intent_vector",
+)
+register(
+    "DialogEnvs/Initiative-v0",
+    "dialog_envs.envs.initiative:make_initiative",
+    vector_entry_point="dialog_envs.envs.initiative:make_initiative_vector",
+)

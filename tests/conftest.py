@@ -16,6 +16,8 @@ from transformers import (
 
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.pocket_tokenizer import train_tokenizer
+from dialog_envs.speakers.idpt import IDPT
+from dialog_envs.speakers.idpt_model import IDPTConfig
 from reward_models.dmi.encoder import DialogueEncoder, EncoderConfig
 from reward_models.dmi.tokens import train_tokenizer as train_encoder_tokenizer
 from reward_models.persona_critic import PersonaCritic
@@ -71,6 +73,14 @@ def tiny_lm(model_folder) -> FrozenLM:
 
 
 @pytest.fixture(scope="session")
+def empathy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `DialogEnvs/EmpathyIntent-v0` takes by name, each saved with random weights."""
+    from tests.empathy import save_parts
+
+    return save_parts(tmp_path_factory.mktemp("empathy"))
+
+
+@pytest.fixture(scope="session")
 def critic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved persona critic with random weights."""
     folder = tmp_path_factory.mktemp("critic")
@@ -79,3 +89,15 @@ def critic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     DialogueEncoder.from_scratch(size, tokenizer).save_pretrained(folder / "encoder")
     return PersonaCritic.from_encoder(folder / "encoder", trained_layers=1).save(folder / "critic")
+
+
+@pytest.fixture(scope="session")
+def idpt_folder(model_folder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved set of IDPT's prefixes with random weights, its encoder beside it."""
+    folder = tmp_path_factory.mktemp("idpt")
+    tokenizer = train_encoder_tokenizer(["i am a baker and i like jazz.", "my dog ran away last week."] * 20, 100)
+    size = EncoderConfig(100, hidden_size=16, layers=1, heads=2, intermediate_size=32, max_length=64)
+    torch.manual_seed(0)
+    DialogueEncoder.from_scratch(size, tokenizer).save_pretrained(folder / "encoder")
+    config = IDPTConfig(width=8, heads=2, prefix_length=2)
+    return IDPT.from_scratch(config, str(model_folder()), str(folder / "encoder")).save_pretrained(folder / "set")

@@ -10,28 +10,41 @@ import pytest
 
 from dialog_envs import scenarios
 from dialog_envs.envs.dat import make_social_vector, social_core
+from dialog_envs.envs.empathy_intent import empathy_intent_core, make_empathy_intent_vector
+from dialog_envs.envs.initiative import initiative_core, make_initiative_vector
 from dialog_envs.envs.ppg import make_ppg_vector, ppg_core
 from dialog_envs.envs.ppg_select import make_ppg_select_vector, ppg_select_core
 from dialog_envs.lm.frozen_lm import POCKET
 from dialog_envs.scenarios import personas
+from dialog_envs.speakers.idpt import POCKET as IDPT
+from dialog_envs.speakers.meed2 import POCKET as MEED2
 from experiments.__main__ import VERBS
+from reward_models.dmi.encoder import POCKET as ENCODER
+from reward_models.emotion import POCKET as EMOTION
 from reward_models.persona_critic import POCKET as CRITIC
 from reward_models.social_score import DIMENSIONS
+from reward_models.utterance_judge import POCKET as HARM
 
 ROOT = Path(__file__).parents[1]
 SOCIAL = ROOT / "docs" / "environments" / "dat_social.md"
 PPG, PPG_SELECT = (ROOT / "docs" / "environments" / f"{name}.md" for name in ("ppg", "ppg_select"))
+EMPATHY = ROOT / "docs" / "environments" / "empathy_intent.md"
+INITIATIVE = ROOT / "docs" / "environments" / "initiative.md"
 ENVIRONMENTS = {  # page -> what takes the arguments that it explains
     SOCIAL: (social_core, make_social_vector),
     PPG: (ppg_core, make_ppg_vector),
     PPG_SELECT: (ppg_select_core, make_ppg_select_vector),
+    EMPATHY: (empathy_intent_core, make_empathy_intent_vector),
+    INITIATIVE: (initiative_core, make_initiative_vector),
 }
 README = ROOT / "README.md"
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *([README] if README.exists() else [])]
-RUNNABLE = [page for page in PAGES if page in (*ENVIRONMENTS, README)]
-SHIPPED = [POCKET / "model.safetensors", POCKET / "up_maps" / "latent.safetensors"]
+RUNNABLE = [page for page in PAGES if "```python\n" in page.read_text()]
+SHIPPED = [POCKET / "model.safetensors", POCKET / "up_maps" / "latent.safetensors", ENCODER]
 OF_PPG = [CRITIC]
+OF_EMPATHY = [MEED2, EMOTION, HARM]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+COMMANDS = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SECTIONS = ("Description", "Action space", "Observation space", "Rewards", "Starting state", "Episode end", "Arguments")
 SECTIONS += ("Info entries", "Vectorised form", "Failures", "Version history")
 
@@ -107,7 +120,7 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_named_files_and_verbs_exist(page):
     text = page.read_text()
-    for verb in re.findall(r"python -m experiments ([a-z]+)", text):
+    for verb in re.findall(r"python -m experiments ([a-z\d]+)", text):
         assert verb in VERBS
     for path in re.findall(r"`((?:dialog_envs|agents|reward_models|experiments|docs)/[\w/.]*)`", text):
         assert (ROOT / path).exists(), f"{named(page)} names {path}"
@@ -116,7 +129,8 @@ def test_named_files_and_verbs_exist(page):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=named)
 def test_code_runs(page, tmp_path, monkeypatch):
-    needed = SHIPPED + (OF_PPG if page in (PPG, PPG_SELECT) else [])
+    needed = SHIPPED + (OF_PPG if page in (PPG, PPG_SELECT) else []) + ([IDPT] if page == INITIATIVE else [])
+    needed += OF_EMPATHY if page == EMPATHY else []
     missing = [str(path.relative_to(ROOT)) for path in needed if not path.exists()]
     if missing:
         pytest.skip(f"the shipped model is not here: {', '.join(missing)}")

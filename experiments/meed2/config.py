@@ -1,0 +1,111 @@
+"""What is trained and compared: the stages of training, the systems of the tables, the settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from dialog_envs.speakers.beam import Beams
+from dialog_envs.speakers.meed2_model import POCKET_PREDICTOR, POCKET_RESPONDER, MEED2Config
+from experiments.meed2.training import Training
+
+Network = Literal["meed2", "plain", "predictor"]
+Name = Literal["os", "edos", "ed"]
+DATA: Mapping[Name, str] = MappingProxyType(
+    {
+        "os": "general dialogue, in the place of OpenSubtitles",
+        "edos": "its most emotional part, in the place of EDOS",
+        "ed": "EmpatheticDialogues",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A network that is trained on one set of dialogues, from scratch or from another stage."""
+
+    network: Network
+    data: Name
+    start: str | None = None
+
+
+STAGES: Mapping[str, Stage] = MappingProxyType(
+    {
+        "plain_os": Stage("plain", "os"),
+        "meed2_os": Stage("meed2", "os"),
+        "predictor_os": Stage("predictor", "os"),
+        "raw_ed": Stage("plain", "ed"),
+        "plain_ed": Stage("plain", "ed", "plain_os"),
+        "meed2_edos": Stage("meed2", "edos", "meed2_os"),
+        "predictor_edos": Stage("predictor", "edos", "predictor_os"),
+        "meed2_ed": Stage("meed2", "ed", "meed2_os"),
+        "predictor_ed": Stage("predictor", "ed", "predictor_os"),
+    }
+)
+PRETRAINING = tuple(name for name, stage in STAGES.items() if stage.data == "os")
+
+
+@dataclass(frozen=True)
+class System:
+    """A row of the tables: what writes, what foretells the emotion (None: nothing does), and how it came about."""
+
+    responder: str
+    predictor: str | None
+    note: str
+
+
+MEED2, FINE_TUNED = "MEED2", "Fine-tuned"
+SYSTEMS: Mapping[str, System] = MappingProxyType(
+    {
+        "Pre-trained": System("plain_os", None, "plain Transformer on OS"),
+        FINE_TUNED: System("plain_ed", None, "plain Transformer on OS, then ED"),
+        "Raw": System("raw_ed", None, "plain Transformer on ED alone"),
+        "MEED2 (OS)": System("meed2_os", "predictor_os", "on OS"),
+        "MEED2 (OS, EDOS)": System("meed2_edos", "predictor_edos", "on OS, then EDOS"),
+        MEED2: System("meed2_ed", "predictor_ed", "on OS, then ED"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """MEED2 and what it is compared with; a stage that is done is not done again. All verbs share the run folder."""
+
+    out: Path = Path("runs/meed2")
+    """Run folder."""
+    data: Path | None = None
+    """Folder of the official corpus files (default: `DIALOG_ENVS_DATA`, else `../shared/data`)."""
+    classifier: str = "pocket"
+    """Tags utterances: `pocket` (the shipped one), or the folder `<out>/model` of `meed2 classify`."""
+    seeds: int = 3
+    """Trainings of everything."""
+    vocab_size: int = 6144
+    """Subwords of the tokenizer, at most."""
+    responder: MEED2Config = POCKET_RESPONDER
+    """Size of the encoder-decoder (the paper's: 300, 4 + 4 layers, 6 heads, 1200), with emotions and without."""
+    predictor: MEED2Config = POCKET_PREDICTOR
+    """Size of the predictor."""
+    general: int = 24_000
+    """Dialogues of general dialogue at most, drawn at random: each of their utterances has to be tagged."""
+    most_emotional: int = 6_000
+    """K, how many of them, by emotionality, stand for EDOS."""
+    pretraining: Training = field(default_factory=lambda: Training(96_000))
+    """On general dialogue."""
+    finetuning: Training = field(default_factory=lambda: Training(64_000, learning_rate=5e-4))
+    """On EDOS and ED, and of the system without pretraining."""
+    evaluated: int = 400
+    """Responses of each validation set that are evaluated."""
+    beams: Beams = field(default_factory=lambda: Beams(width=8))
+    """How replies are searched (the paper: `--beams.width 32`)."""
+    asked: int = 25
+    """Contexts in which each of the 41 emotions and intents is asked for."""
+    encoder: str = "pocket"
+    """Whose vectors of sentences are compared: `pocket`, a folder, or a Hugging Face name."""
+    threads: int = 2
+    """CPU threads."""
+
+
+CHANGEABLE = ("out", "data", "seeds", "evaluated", "beams", "asked", "encoder", "threads")

@@ -1,0 +1,123 @@
+"""Tables as Markdown, the figures, and a page of samples side by side (the paper's Tables 3, 4, 6 and 8, Figure 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from experiments.meed2.answers import WEIGHTED, Answers
+from experiments.meed2.config import DATA, MEED2, SYSTEMS, Config
+from experiments.meed2.data import Pairs, Sets
+from experiments.plots import plot_confusion, plot_shares
+from experiments.rendering import Table, number, render
+from experiments.run_folder import ResultRow, write_text
+from reward_models.emotion_labels import LABELS
+
+QUALITY = ("perplexity", "perplexity_predicted", "distinct_1", "distinct_2", "similarity")
+SHOWN = 12  # contexts of the page
+CHOSEN = ("questioning", "sympathizing", "consoling", "encouraging", "suggesting", "wishing", "agreeing", "joyful")
+
+
+def write(
+    config: Config,
+    rows: Sequence[ResultRow],
+    answers: Mapping[tuple[str, str], Sequence[Answers]],
+    chosen: Mapping[str, Pairs],
+    asked: Sequence[Mapping[str, list]],
+    sets: Sets,
+) -> None:
+    """Write `tables.md`, `obeyed.png`, `distribution_*.png` and `samples.html`."""
+    tables = {f"{name.upper()}: {DATA[name]}": table(rows, name) for name in chosen}
+    counts = [["set", "dialogues", "responses", "of the validation"]] + [
+        [name.upper(), len(sets.train[name].dialogues), len(sets.train[name]), len(sets.valid[name])] for name in DATA
+    ]
+    other = [row for row in rows if "change" in row.metric or "question" in row.metric or row.metric == "recovered"]
+    text = render("meed2_tables.md", config=config, systems=SYSTEMS, tables=tables, counts=counts, other=results(other))
+    write_text(config.out / "tables.md", text)
+    print(text)
+    draw_obedience(config.out / "obeyed.png", asked)
+    for name, of in chosen.items():
+        draw_distribution(config.out / f"distribution_{name}.png", answers[MEED2, name], of, name)
+    write_samples(
+        config.out / "samples.html", answers, chosen["ed"], asked[0], sets.valid["ed"].sample(config.asked, 1)
+    )
+
+
+def table(rows: Sequence[ResultRow], name: str) -> Table:
+    """Return the results of one set, a system a line; a metric that a system has not is left blank."""
+    metrics = (*QUALITY, *(f"weighted_{what}" for what in WEIGHTED))
+    found = {(row.system, row.metric): row for row in rows}
+    return [["system", *(metric.replace("_", " ") for metric in metrics)]] + [
+        [system, *(_cell(found.get((system, f"{name}/{metric}"))) for metric in metrics)] for system in SYSTEMS
+    ]
+
+
+def results(rows: Sequence[ResultRow]) -> Table:
+    """Return results, one a line."""
+    return [["of", "measure", "value", "cases"]] + [[row.system, row.metric, _cell(row), row.n] for row in rows]
+
+
+def draw_obedience(path: Path, asked: Sequence[Mapping[str, list]]) -> Path:
+    """Draw what was asked for and what the classifier reads from the replies, 41 x 41, of all seeds."""
+    wanted, read = (np.concatenate([one[key] for one in asked]) for key in ("asked", "recovered"))
+    matrix = confusion_matrix(wanted, read, labels=range(len(LABELS)))
+    return plot_confusion(path, matrix, "MEED2: asked for, and recovered", LABELS, ("asked for", "recovered"))
+
+
+def draw_distribution(path: Path, answers: Sequence[Answers], chosen: Pairs, name: str) -> Path:
+    """Draw how frequent the 41 labels are: in the true responses, in what is foretold, and in MEED2's replies."""
+
+    def shares(ids: Sequence[int]) -> np.ndarray:
+        return np.bincount(np.asarray(ids), minlength=len(LABELS)) / len(ids)
+
+    found = {
+        "true responses": shares(chosen.emotions),
+        "foretold": np.mean([shares(a.predicted) for a in answers], 0),
+        "MEED2's replies": np.mean([shares(a.replied) for a in answers], 0),
+    }
+    return plot_shares(path, found, LABELS, f"Emotions and intents of responses, {name.upper()}")
+
+
+def write_samples(
+    path: Path,
+    answers: Mapping[tuple[str, str], Sequence[Answers]],
+    chosen: Pairs,
+    asked: Mapping[str, list],
+    contexts: Pairs,
+) -> None:
+    """Write the page: what every system of the first seed answers, and what MEED2 does, told one intent or another."""
+    before, _ = chosen.before()
+    samples = [
+        {
+            "turns": [(turn.text, turn.act) for turn in before[i].turns],
+            "true": (chosen.responses[i], LABELS[chosen.emotions[i]]),
+            "replies": [(system, *_reply(answers[system, "ed"][0], i)) for system in SYSTEMS],
+        }
+        for i in range(min(SHOWN, len(chosen)))
+    ]
+    earlier, _ = contexts.before()
+    controlled = [
+        {
+            "turns": [(turn.text, turn.act) for turn in earlier[i].turns],
+            "replies": [(label, *_asked(asked, i * len(LABELS) + LABELS.index(label))) for label in CHOSEN],
+        }
+        for i in range(min(SHOWN // 2, len(contexts)))
+    ]
+    write_text(path, render("meed2_samples.html", samples=samples, controlled=controlled))
+
+
+def _reply(answers: Answers, place: int) -> tuple[str, str]:
+    """Return a reply and the emotion that it was to have."""
+    return answers.replies[place], LABELS[answers.predicted[place]] if len(answers.predicted) else ""
+
+
+def _asked(asked: Mapping[str, list], place: int) -> tuple[str, str]:
+    """Return a reply and the emotion that it is read to have."""
+    return asked["replies"][place], LABELS[asked["recovered"][place]]
+
+
+def _cell(row: ResultRow | None) -> str:
+    return "" if row is None else number(vars(row))

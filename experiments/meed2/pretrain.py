@@ -1,0 +1,139 @@
+"""Train predictor, MEED2 and the plain Transformer on general dialogue; and what all stages of training share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agents.checkpoint import load_tree, save_tree
+from dialog_envs import corpora
+from dialog_envs.speakers.meed2_model import EmotionPredictor, Responder
+from experiments.meed2 import data
+from experiments.meed2.config import CHANGEABLE, PRETRAINING, STAGES, Config
+from experiments.meed2.data import IGNORED, Pairs, Sets
+from experiments.meed2.training import Training, fit
+from experiments.ppg.supervised import batches_of
+from experiments.run_folder import model_files, open_run, write_json
+from reward_models.emotion import POCKET, EmotionClassifier
+
+__all__ = ["Config", "run"]
+
+WEIGHTS, RECORD, CHECKPOINT = "weights.safetensors", "training.json", "checkpoint.safetensors"
+
+
+def run(config: Config) -> Path:
+    """Train the stages on general dialogue, seed by seed, where that is not done; return the run folder."""
+    train_stages(config, PRETRAINING)
+    return config.out
+
+
+def open_meed2(config: Config) -> tuple[Path, EmotionClassifier]:
+    """Open the run folder; return the folder of the corpora, and the classifier.
+
+    Raises:
+        FileNotFoundError: there is no data folder, an official file is missing in it, or there is no classifier.
+        ValueError: the folder was begun with other settings.
+    """
+    torch.set_num_threads(config.threads)
+    root = corpora.root(config.data)
+    folder = POCKET if config.classifier == "pocket" else Path(config.classifier)
+    classifier = EmotionClassifier.from_pretrained(folder)
+    open_run(config.out, "meed2", config, [*data.files(root), *model_files(str(folder))], CHANGEABLE)
+    return root, classifier
+
+
+def train_stages(config: Config, names: Iterable[str]) -> Sets:
+    """Train some stages with every seed, and what they start from; return the dialogues."""
+    root, classifier = open_meed2(config)
+    sets = data.read(root, config.out, classifier, config.general, config.most_emotional, config.vocab_size)
+    for seed in range(config.seeds):
+        for name in names:
+            train_stage(config, sets, name, seed)
+    return sets
+
+
+def stage_folder(config: Config, name: str, seed: int) -> Path:
+    """Return where a stage of one seed lies."""
+    return config.out / f"seed_{seed}" / name
+
+
+def train_stage(config: Config, sets: Sets, name: str, seed: int) -> nn.Module:
+    """Train one stage with one seed, or take up what was trained."""
+    stage, folder = STAGES[name], stage_folder(config, name, seed)
+    if (folder / RECORD).exists():
+        return load_stage(config, name, len(sets.tokenizer), seed)
+    network = new_network(config, name, len(sets.tokenizer), seed)
+    if stage.start is not None:
+        network.load_state_dict(train_stage(config, sets, stage.start, seed).state_dict())
+    training = config.pretraining if stage.data == "os" else config.finetuning
+    chosen = sets.train[stage.data].sample(training.pairs, seed)
+    loss = partial(predictor_loss if stage.network == "predictor" else responder_loss, network)
+    optimizer = torch.optim.Adam(network.parameters(), training.learning_rate, betas=(0.9, 0.98))
+    losses = fit(
+        network,
+        optimizer,
+        batch_loss(chosen, loss, training),
+        batches_of(chosen.lengths, training, seed),
+        folder / CHECKPOINT,
+        seed,
+        clip=training.clip,
+        every=training.checkpoint_every,
+        label=f"{name}, seed {seed}",
+    )
+    save_tree(folder / WEIGHTS, {"network": network.state_dict()})
+    record = {"stage": asdict(stage), "seed": seed, "training": asdict(training), "pairs": len(chosen)}
+    write_json(folder / RECORD, record | {"loss": losses})
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return network
+
+
+def load_stage(config: Config, name: str, vocab_size: int, seed: int) -> nn.Module:
+    """Return what was trained.
+
+    Raises:
+        FileNotFoundError: this stage has not been trained with this seed.
+    """
+    path = stage_folder(config, name, seed) / WEIGHTS
+    if not path.exists():
+        raise FileNotFoundError(f"no {path}: `python -m experiments meed2 finetune --out {config.out}` makes it")
+    network = new_network(config, name, vocab_size, seed)
+    network.load_state_dict(load_tree(path)["network"])
+    return network.eval()
+
+
+def new_network(config: Config, name: str, vocab_size: int, seed: int) -> nn.Module:
+    """Return a stage's network with random weights."""
+    torch.manual_seed(seed)
+    network = STAGES[name].network
+    if network == "predictor":
+        return EmotionPredictor(config.predictor, vocab_size)
+    return Responder(replace(config.responder, emotions=network == "meed2"), vocab_size)
+
+
+def batch_loss(chosen: Pairs, loss: Callable[[Pairs], Tensor], training: Training) -> Callable[..., Tensor]:
+    """Return the function places of pairs -> loss."""
+
+    def loss_of(places: Iterable[int]) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=training.bf16):
+            return loss(chosen.at(places))
+
+    return loss_of
+
+
+def responder_loss(responder: Responder, batch: Pairs) -> Tensor:
+    """Return the mean negative log-likelihood a token of replies whose true emotion is told."""
+    given, wanted = batch.replies(responder.config.max_tokens)
+    logits = responder(batch.contexts(responder.config.max_tokens), given, torch.from_numpy(batch.emotions))
+    return F.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+
+
+def predictor_loss(predictor: EmotionPredictor, batch: Pairs) -> Tensor:
+    """Return the mean cross-entropy of the replies' emotions."""
+    logits = predictor(batch.contexts(predictor.config.max_tokens))
+    return F.cross_entropy(logits.float(), torch.from_numpy(batch.emotions))

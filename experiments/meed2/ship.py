@@ -1,0 +1,60 @@
+"""Put the first seed's MEED2 and its predictor where the package loads them from, with their card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from dialog_envs.corpora import CORPORA
+from dialog_envs.speakers.meed2 import POCKET, MEED2Speaker
+from experiments.card import read_results
+from experiments.meed2.config import MEED2, SYSTEMS, Config
+from experiments.meed2.pages import results
+from experiments.meed2.pretrain import load_stage, open_meed2
+from experiments.pretrain import TRAIN_CORPORA
+from experiments.rendering import render
+from experiments.run_folder import ResultRow, git_revision, write_text
+from reward_models.dmi.encoder import replaced_folder
+
+__all__ = ["Config", "run"]
+
+LARGEST = 12 << 20
+
+
+def run(config: Config) -> Path:
+    """Write the folder that is shipped; return the run folder."""
+    ship(config, POCKET)
+    return config.out
+
+
+def ship(config: Config, out: Path) -> None:
+    """Write MEED2 (float16), its tokenizer and its card to a folder that is replaced whole.
+
+    Raises:
+        FileNotFoundError: the run has not trained it, or not evaluated it.
+        ValueError: the run has other settings, or the folder would be larger than 12 MiB.
+    """
+    _, classifier = open_meed2(config)
+    tokenizer = AutoTokenizer.from_pretrained(config.out / "tokenizer")
+    system = SYSTEMS[MEED2]
+    networks = [load_stage(config, name, len(tokenizer), 0) for name in (system.responder, system.predictor)]
+    rows = [ResultRow(**row) for row in read_results(config.out)]
+    shown = [
+        row for row in rows if (row.system.startswith(MEED2) and "/" not in row.metric) or row.metric.startswith("ed/")
+    ]
+    licences = [[name, CORPORA[name].licence] for name in (*TRAIN_CORPORA, "empathetic_intents")]
+    card = render(
+        "meed2_card.md",
+        config=config,
+        revision=git_revision(),
+        parameters=sum(p.numel() for network in networks for p in network.parameters()),
+        corpora=[["corpus", "licence"], *licences],
+        results=results(shown),
+    )
+    with replaced_folder(out) as folder:
+        MEED2Speaker(*networks, tokenizer, classifier).save_pretrained(folder)
+        write_text(folder / "README.md", card)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        if size > LARGEST:
+            raise ValueError(f"MEED2 and its card take {size / 2**20:.1f} MiB, expected at most {LARGEST >> 20}")

@@ -1,0 +1,205 @@
+"""The stages of MEED2: what they learn from, that they resume, what the tables hold, and what is shipped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from agents.checkpoint import load_tree
+from dialog_envs.speakers.meed2 import MEED2Speaker
+from experiments.meed2 import data as meed2_data
+from experiments.meed2 import evaluate, finetune, pretrain, ship
+from experiments.meed2.answers import Answers, nats_of, perplexity, perplexity_change
+from experiments.meed2.config import MEED2, PRETRAINING, STAGES, SYSTEMS
+from experiments.meed2.data import ED, IGNORED
+from experiments.meed2.evaluate import obedience_rows
+from experiments.meed2.pretrain import load_stage, responder_loss
+from reward_models.emotion import EmotionClassifier
+from reward_models.emotion_labels import LABELS
+from tests.experiments.meed2.conftest import settings
+
+QUESTIONING, WISHING = LABELS.index("questioning"), LABELS.index("wishing")
+
+
+def results(config) -> dict[tuple[str, str], dict]:
+    rows = json.loads((config.out / "results.json").read_text())
+    return {(row["system"], row["metric"]): row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def sets(finished):
+    root, classifier = pretrain.open_meed2(finished)
+    return meed2_data.read(
+        root, finished.out, classifier, finished.general, finished.most_emotional, finished.vocab_size
+    )
+
+
+def test_general_dialogue_is_without_empathetic_dialogues_and_tagged_by_the_classifier(sets, finished):
+    assert {dialogue.source for dialogue in sets.train["os"].dialogues} == {"dailydialog"}
+    assert {dialogue.source for dialogue in sets.train["ed"].dialogues} == {ED}
+    classifier = EmotionClassifier.from_pretrained(finished.classifier)
+    dialogue = sets.train["os"].dialogues[7]
+    found = classifier([turn.text for turn in dialogue.turns]).argmax(1)
+    assert [turn.act for turn in dialogue.turns] == [LABELS[label] for label in found]
+    assert sets.train["ed"].dialogues[0].turns[0].act in ("sad", "joyful", "angry")
+
+
+def test_the_most_emotional_part_is_the_most_emotional(sets):
+    assert len(sets.train["edos"].dialogues) == 20 < len(sets.train["os"].dialogues)
+    chosen = [dialogue in sets.train["edos"].dialogues for dialogue in sets.train["os"].dialogues]
+    scores = load_tree_scores(sets)
+    assert min(scores[chosen]) == sets.threshold and max(scores[~np.array(chosen)]) <= sets.threshold
+
+
+def load_tree_scores(sets) -> np.ndarray:
+    return load_tree(sets.tokenizer.name_or_path.replace("tokenizer", "tags.safetensors"))["train"]["emotionality"]
+
+
+def test_every_turn_but_the_first_is_a_response_with_all_before_it(sets):
+    pairs = sets.valid["ed"]
+    assert len(pairs) == 3 * len(pairs.dialogues)
+    some = pairs.at([2])
+    (before,), (speaker,) = some.before()
+    context = some.contexts(100)
+    text = sets.tokenizer.decode(context.ids[0])
+    assert len(before.turns) == 3 and text.count(sets.tokenizer.eos_token) == 3
+    assert before.turns[1].speaker == speaker != before.turns[2].speaker
+    ends = (context.ids[0] == pairs.end).nonzero().flatten().tolist()
+    assert context.segments[0, ends].tolist() == [0, 1, 0]
+    assert context.emotions[0, ends].tolist() == [LABELS.index(turn.act) for turn in before.turns]
+    given, wanted = some.replies(100)
+    assert given[0, 0] == pairs.begin and wanted[0, -1] == pairs.end
+    assert given[0, 1:].tolist() == wanted[0, :-1].tolist()
+    assert sets.tokenizer.decode(wanted[0, :-1]).strip() == some.responses[0]
+    given, wanted = pairs.replies(4)
+    assert given.shape == wanted.shape == (len(pairs), 4)
+
+
+def test_replies_are_padded_with_what_is_ignored(sets):
+    pairs = sets.valid["ed"].at(range(6))
+    given, wanted = pairs.replies(100)
+    for row in range(6):
+        alone_given, alone = pairs.at([row]).replies(100)
+        size = alone.shape[1]
+        assert wanted[row, :size].tolist() == alone[0].tolist() and (wanted[row, size:] == IGNORED).all()
+        assert given[row, :size].tolist() == alone_given[0].tolist()
+
+
+def test_stages_start_where_they_say(finished):
+    for name, stage in STAGES.items():
+        record = json.loads((pretrain.stage_folder(finished, name, 1) / "training.json").read_text())
+        assert record["stage"] == {"network": stage.network, "data": stage.data, "start": stage.start}
+        assert record["loss"][-1] < record["loss"][0] if stage.start is None else record["loss"]
+    later = json.loads((pretrain.stage_folder(finished, "plain_ed", 0) / "training.json").read_text())
+    raw = json.loads((pretrain.stage_folder(finished, "raw_ed", 0) / "training.json").read_text())
+    assert later["loss"][0] < raw["loss"][0]
+    assert all(STAGES[name].start in (None, *PRETRAINING) for name in STAGES)
+
+
+def test_a_stopped_training_gives_the_unbroken_one(finished, data, parts, tmp_path, monkeypatch):
+    config = settings(tmp_path / "broken", data, parts, seeds=1)
+    calls, original = [], responder_loss
+
+    def cut(*arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(pretrain, "responder_loss", cut)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.train_stages(config, ["plain_os"])
+    monkeypatch.setattr(pretrain, "responder_loss", original)
+    pretrain.train_stages(config, ["plain_os"])
+    folders = [pretrain.stage_folder(of, "plain_os", 0) for of in (config, finished)]
+    broken, unbroken = (load_tree(folder / "weights.safetensors")["network"] for folder in folders)
+    assert all(torch.equal(broken[name], value) for name, value in unbroken.items())
+    losses = [json.loads((folder / "training.json").read_text())["loss"] for folder in folders]
+    assert losses[0] == losses[1] and len(losses[0]) == 12
+    assert not (folders[0] / "checkpoint.safetensors").exists()
+
+
+def test_what_is_done_is_not_done_again_and_other_settings_are_refused(finished, monkeypatch):
+    monkeypatch.setattr(pretrain, "fit", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr(evaluate, "replies_of", lambda *a, **k: pytest.fail("answered again"))
+    before = results(finished)
+    pretrain.run(finished)
+    finetune.run(finished)
+    evaluate.run(finished)
+    assert results(finished) == before
+    with pytest.raises(ValueError, match="was begun with vocab_size 320, now it is 300"):
+        pretrain.run(replace(finished, vocab_size=300))
+
+
+def test_tables_have_the_papers_rows_and_measures(finished):
+    found = results(finished)
+    for system, of in SYSTEMS.items():
+        for name in ("os", "edos", "ed"):
+            for metric in ("perplexity", "distinct_1", "distinct_2", "similarity"):
+                assert (
+                    np.isfinite(found[system, f"{name}/{metric}"]["value"])
+                    and found[system, f"{name}/{metric}"]["seeds"] == 2
+                )
+            assert ((system, f"{name}/weighted_f1") in found) == (of.predictor is not None)
+    assert found["MEED2 over Fine-tuned", "ed/perplexity_change"]["ci95"] > 0
+    tables = (finished.out / "tables.md").read_text()
+    for text in (*SYSTEMS, "in the place of OpenSubtitles", "ED: EmpatheticDialogues", "questions_if_questioning"):
+        assert text in tables
+    for name in ("obeyed.png", "distribution_ed.png", "distribution_os.png", "samples.html"):
+        assert (finished.out / name).stat().st_size > 1000
+    page = (finished.out / "samples.html").read_text()
+    assert "Side by side" in page and page.count("<article") == 12 + 2 and "<td>questioning</td>" in page
+
+
+def test_perplexity_is_that_of_the_true_response_told_its_emotion(finished, sets):
+    responder = load_stage(finished, "meed2_ed", len(sets.tokenizer), 0)
+    pairs = sets.valid["ed"].at(range(7))
+    nats, tokens = nats_of(responder, pairs, pairs.emotions)
+    loss = responder_loss(responder, pairs).item()
+    assert nats.sum() / tokens.sum() == pytest.approx(loss, abs=1e-4)
+    answers = Answers(nats.tolist(), tokens.tolist(), (2 * nats).tolist(), [], [], [])
+    assert perplexity("nats", answers, np.arange(7)) == pytest.approx(np.exp(loss), rel=1e-3)
+    groups = np.arange(7)
+    change = perplexity_change("a", "ed", [answers], [answers], groups)
+    assert change[0].value == 0 and change[1].value == pytest.approx(np.exp(loss) - 1, rel=1e-2)
+    other, _ = nats_of(responder, pairs, (pairs.emotions + 1) % 41)
+    assert not np.allclose(nats, other)
+
+
+def test_obedience_counts_what_was_recovered_and_what_was_asked():
+    one = {
+        "context": [0, 0, 1, 1],
+        "asked": [QUESTIONING, WISHING] * 2,
+        "replies": ["why?", "good luck", "no", "luck?"],
+        "recovered": [QUESTIONING, WISHING, WISHING, WISHING],
+    }
+    found = {row.metric: row.value for row in obedience_rows([one, one]) if np.isfinite(row.value)}
+    assert found["recovered"] == 0.75
+    assert (found["questions_if_questioning"], found["questions_else"]) == (0.5, 0.5)
+    assert (found["recovered/wishing"], found["base_rate/wishing"]) == (1.0, 0.5)
+    assert (found["recovered/questioning"], found["base_rate/questioning"]) == (0.5, 0.0)
+
+
+def test_what_is_shipped_loads_and_says_the_same(finished, sets, tmp_path, monkeypatch):
+    ship.ship(finished, tmp_path / "pocket")
+    speaker = MEED2Speaker.from_pretrained(tmp_path / "pocket", finished.classifier)
+    dialogues, _ = sets.valid["ed"].at([0, 4]).before()
+    assert all(speaker.speak(dialogues, "listener", "questioning", finished.beams))
+    card = (tmp_path / "pocket/README.md").read_text()
+    assert "CC BY-NC 4.0" in card and f"| {MEED2} | ed/perplexity |" in card and "non-commercial use only" in card
+    monkeypatch.setattr(ship, "LARGEST", 1000)
+    with pytest.raises(ValueError, match="expected at most"):
+        ship.ship(finished, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_missing_parts_are_named(data, parts, tmp_path):
+    config = settings(tmp_path / "run", data, parts, classifier=str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="meed2 classify"):
+        pretrain.run(config)
+    with pytest.raises(FileNotFoundError, match="meed2 finetune"):
+        load_stage(settings(tmp_path / "run", data, parts), "meed2_ed", 320, 0)

@@ -1,0 +1,152 @@
+"""The other verbs: the classifier's training, the speed of the search, and who chooses the intent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dialog_envs.speakers.beam import Beams
+from dialog_envs.speakers.meed2_model import Context, MEED2Config, Responder
+from experiments.__main__ import main
+from experiments.meed2 import VERBS, classify, compare, speed
+from reward_models import emotion_training
+from reward_models.emotion import EmotionClassifier
+from reward_models.emotion_labels import LABELS
+from reward_models.emotion_training import EmotionTraining
+
+
+def rows(out) -> dict[tuple[str, str], dict]:
+    return {(row["system"], row["metric"]): row for row in json.loads((out / "results.json").read_text())}
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory, data, parts) -> classify.Config:
+    training = EmotionTraining(6, 16, 2e-2, 1e-2)
+    config = classify.Config(tmp_path_factory.mktemp("classify") / "run", parts["coherence"], training, data, threads=1)
+    classify.run(config)
+    return config
+
+
+def test_the_classifier_is_trained_calibrated_and_measured(classified):
+    found = rows(classified.out)
+    assert found["emotion", "accuracy"]["value"] > 0.8 and found["emotion", "accuracy"]["ci95"] > 0
+    assert found["emotion", "accuracy"]["n"] == 96
+    classifier = EmotionClassifier.from_pretrained(classified.out / "model")
+    assert LABELS[int(classifier(["why is that 7?"]).argmax())] == "questioning"
+    assert classifier.temperature != 1 and classifier.card["accuracy"][0] == found["emotion", "accuracy"]["value"]
+    assert (classified.out / "confusion.png").exists() and not (classified.out / "checkpoint.safetensors").exists()
+
+
+def test_a_stopped_classifier_goes_on_and_a_finished_one_is_left(classified, tmp_path, monkeypatch):
+    config = replace(classified, out=tmp_path / "broken")
+    whole_fit = classify.fit
+    monkeypatch.setattr(classify, "fit", lambda *a, **k: whole_fit(*a, **k, every=4))
+    calls, original = [], emotion_training.loss
+
+    def cut(*arguments):
+        calls.append(1)
+        if len(calls) == 11:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(emotion_training, "loss", cut)
+    with pytest.raises(KeyboardInterrupt):
+        classify.run(config)
+    classify.run(config)
+    texts = ["why is that 7?", "i feel sad today", "good luck 3."]
+    models = [EmotionClassifier.from_pretrained(of.out / "model") for of in (config, classified)]
+    np.testing.assert_array_equal(models[0](texts), models[1](texts))
+    monkeypatch.setattr(classify, "train", lambda *a: pytest.fail("trained again"))
+    classify.run(config)
+
+
+def test_no_text_of_the_validation_is_learned(data):
+    train, valid = classify.read(data / "empathetic_intents")
+    assert train and valid and not {text.lower() for text, _ in train} & {text.lower() for text, _ in valid}
+
+
+def test_a_classifier_is_shipped_with_its_card(classified, tmp_path, monkeypatch):
+    classify.ship(classified.out / "model", tmp_path / "pocket")
+    card = (tmp_path / "pocket/README.md").read_text()
+    assert "| accuracy | 0." in card and "non-commercial use only" in card
+    assert EmotionClassifier.from_pretrained(tmp_path / "pocket").card
+    monkeypatch.setattr(classify, "LARGEST", 10)
+    with pytest.raises(ValueError, match="expected at most"):
+        classify.ship(classified.out / "model", tmp_path / "other")
+    with pytest.raises(ValueError, match="what is shipped starts from 'pocket'"):
+        classify.run(replace(classified, ship=True))
+
+
+def test_all_three_ways_find_the_same_replies():
+    torch.manual_seed(0)
+    responder = Responder(MEED2Config(24, 1, 2, 2, 32, 0.0, 40), 60).eval()
+    for parameter in responder.parameters():
+        parameter.data.normal_(std=0.3)
+    ids = torch.randint(5, 60, (5, 12))
+    context = Context(ids, ids % 41, ids % 2, torch.ones_like(ids, dtype=torch.bool))
+    found = [way(responder, context, Beams(6, 10)) for way in (speed.batch, speed.one_at_a_time, speed.published)]
+    assert found[0] == found[1] == found[2] and len(set(map(tuple, found[0]))) > 1
+
+
+def test_speed_is_measured_against_both(tmp_path):
+    sizes = MEED2Config(16, 1, 1, 2, 24, 0.0, 20)
+    out = speed.run(speed.Config(tmp_path, sizes, 100, 2, 8, Beams(3, 6), 2, 1))
+    found = rows(out)
+    assert found["batch", "seconds_a_dialogue"]["value"] > 0
+    ratios = [found["batch", f"times_as_fast_as_{name}"]["value"] for name in ("one_at_a_time", "published")]
+    assert all(ratio > 0 for ratio in ratios)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, parts, model_folder) -> compare.Config:
+    config = compare.Config(
+        out=tmp_path_factory.mktemp("compare") / "run", **parts, lm=str(model_folder()), max_turns=2, max_new_tokens=3,
+        transitions=16, rollout=4, rows=4, episodes=4, seeds=2, threads=1,
+    )  # fmt: skip
+    compare.run(config)
+    return config
+
+
+def test_who_chooses_best_is_compared_on_the_same_dialogues(compared):
+    found = rows(compared.out)
+    for name in compared.systems:
+        assert found[name, "episode_return"]["seeds"] == 2 and found[name, "failed_episodes"]["value"] == 0
+        assert {(name, metric) for metric in ("valence", "valence_change", "coherence", "harm")} <= set(found)
+        assert ((name, "minus_predictor") in found) == (name != "predictor")
+    gain = found["ppo", "episode_return"]["value"] - found["predictor", "episode_return"]["value"]
+    assert found["ppo", "minus_predictor"]["value"] == pytest.approx(gain)
+    episodes = json.loads((compared.out / "episodes.json").read_text())
+    assert len({tuple((e["scenario"], e["seed"]) for e in of[1]) for of in episodes.values()}) == 1
+    assert all(e["scenario"].startswith("comfort/heldout") for e in episodes["ppo"][0])
+    assert (compared.out / "transcripts.html").exists() and (compared.out / "returns.png").exists()
+
+
+def test_a_comparison_goes_on(compared, monkeypatch):
+    before = rows(compared.out)
+    monkeypatch.setattr(compare, "run_episodes", lambda *a, **k: pytest.fail("played again"))
+    monkeypatch.setattr(compare, "learn", lambda *a, **k: pytest.fail("learned again"))
+    compare.run(compared)
+    assert rows(compared.out) == before
+    with pytest.raises(ValueError, match="unknown system 'pop'"):
+        compare.run(replace(compared, systems=("pop",)))
+
+
+def test_policies_choose_as_they_say():
+    observations = np.zeros((3, 124), dtype=np.float32)
+    observations[:, 41 + 7] = 1  # what the partner feels now
+    observations[:, 82 + 35] = 1  # what MEED2 would do
+    chosen = {name: make(0)(observations) for name, make in compare.POLICIES.items()}
+    assert chosen["predictor"].tolist() == [35] * 3 and chosen["mirror"].tolist() == [7] * 3
+    assert [LABELS[i] for i in chosen["questioning"]] == ["questioning"] * 3
+    assert ((chosen["random"] >= 0) & (chosen["random"] < 41)).all()
+
+
+def test_every_verb_explains_itself(capsys):
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as stop:
+            main(["meed2", verb, "--help"])
+        assert stop.value.code == 0 and "--out" in capsys.readouterr().out

@@ -1,0 +1,186 @@
+"""A sweep: cells of every kind, killed and resumed, in processes as in one; its page says what was measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dialog_envs import scenarios
+from dialog_envs.lm.steering import UpMapping, UpMappingConfig
+from experiments import evaluate, train
+from experiments.episodes import Episode
+from experiments.plots import plot_trade_off
+from experiments.sweep import Config, findings, grid
+from experiments.sweep.config import CELLS, SWEEPS, UNSTEERED, VALUES, Cell, Sweep
+from experiments.sweep.findings import GAIN, QUESTIONS, Measured, answers, result_rows
+
+SMALL = {
+    "action_dim": Sweep("Action dimension", ("trained_d2_l2_start", "trained_d4_l2_start"), "d'"),
+    "algorithm": Sweep("Algorithm", ("latent", "reinforce_0.0003")),
+    "self_cloning": Sweep("Self-cloning", ("cloned_map", "pca")),
+}
+
+
+class Killed(BaseException):
+    """What stops a run in these tests."""
+
+
+@pytest.fixture
+def config(model_folder, tmp_path, monkeypatch) -> Config:
+    """A sweep of tiny random models that takes seconds."""
+    lm = tmp_path / "lm"
+    shutil.copytree(model_folder(), lm)
+    (lm / "up_maps").mkdir()
+    torch.manual_seed(0)
+    mapping = UpMapping(UpMappingConfig(4, 2, 32, kind="latent"))
+    mapping.weight.data.normal_()
+    mapping.save(lm / "up_maps/latent.safetensors")
+    monkeypatch.setitem(CELLS, "pca", Cell("pca", mapping=replace(CELLS["pca"].mapping, action_dim=4)))
+    for name, sweep in SMALL.items():
+        monkeypatch.setitem(SWEEPS, name, sweep)
+    monkeypatch.setitem(VALUES, "action_dim", (2, 4))
+    return Config(
+        name="action_dim", out=tmp_path / "sweep", lm=str(lm), transitions=16, steps=4, rounds=2, seeds=2, rows=4,
+        evaluations=1, evaluation_episodes=3, episodes=5, max_turns=2, mapping_steps=2, mapping_utterances=8,
+        reinforce_rows=4, workers=1,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def short(monkeypatch):
+    for settings in (train.Config, evaluate.Config):
+        original = settings.env
+        short = lambda self, original=original, **more: original(self, **more) | {"max_new_tokens": 6}  # noqa: E731
+        monkeypatch.setattr(settings, "env", short)
+
+
+def results(out: Path) -> dict[tuple[str, str], dict]:
+    rows = {(row["system"], row["metric"]): row for row in json.loads((out / "results.json").read_text())}
+    return {place: row for place, row in rows.items() if place[1] != "cpu_minutes"}
+
+
+@pytest.mark.slow
+def test_every_kind_of_cell_and_a_killed_sweep_ends_as_the_unbroken_one(config, short, monkeypatch):
+    for name in SMALL:
+        out = grid.run(replace(config, name=name))
+    unbroken = results(out)
+    labels = {CELLS[key].label for sweep in SMALL.values() for key in sweep.cells} | {UNSTEERED}
+    assert {system for system, _ in unbroken} == labels
+    for label in labels:
+        assert unbroken[label, "episode_return"]["n"] == 10 and unbroken[label, "perplexity"]["seeds"] == 2
+        assert ((label, GAIN) in unbroken) == (label != UNSTEERED)
+    latents = [UpMapping.load(out / f"cells/trained_d{d}_l2_start/seed_0/latent.safetensors") for d in (2, 4)]
+    assert [mapping.config.action_dim for mapping in latents] == [2, 4]
+    seeds = [UpMapping.load(out / f"cells/cloned_map/seed_{seed}/clone.safetensors") for seed in (0, 1)]
+    assert not torch.equal(seeds[0].weight, seeds[1].weight), "a seed is a training of its own, the mapping's too"
+    page = (out / "sweep.html").read_text()
+    assert all(label in page for label in labels) and page.count("data:image/png") == 4
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+    evaluated, calls = evaluate.evaluate_seed, []
+
+    def dying(*arguments):
+        calls.append(arguments[-1])
+        if len(calls) == 3:
+            raise Killed
+        return evaluated(*arguments)
+
+    monkeypatch.setattr(evaluate, "evaluate_seed", dying)
+    broken = replace(config, out=config.out.with_name("broken"))
+    with pytest.raises(Killed):
+        grid.run(broken)
+    grid.run(broken)
+    assert len(calls) == 1 + 3 * 2, "what was done is not done again"
+    found = results(broken.out)
+    assert found and found == {place: row for place, row in unbroken.items() if place in found}
+    with pytest.raises(ValueError, match="was begun with transitions 16, now it is 32"):
+        grid.run(replace(config, transitions=32))
+
+
+@pytest.mark.slow
+def test_cells_in_processes_find_what_one_process_finds(config):
+    small = replace(config, name="action_dim", seeds=1)
+    assert results(grid.run(small)) == results(grid.run(replace(small, out=config.out.with_name("two"), workers=2)))
+
+
+def measured(label: str, level: float, perplexity: float = 2.0) -> Measured:
+    """Return a cell whose returns lie around a level, two seeds of eight dialogues, alike in every cell."""
+    returns = level + np.tile([0.05, -0.05], 4)
+    episodes = [[Episode("s", i, rewards=[value]) for i, value in enumerate(returns)] for _ in range(2)]
+    language = [{"perplexity": perplexity + 0.008 * seed, "distinct_2": 0.4} for seed in range(2)]
+    return Measured(label, episodes, language, [1.0, 2.0])
+
+
+def cells(levels: dict[str, float], perplexities: dict[str, float] | None = None) -> dict[str, Measured]:
+    if perplexities is None:
+        perplexities = {}
+    return {key: measured(CELLS[key].label, level, perplexities.get(key, 2.0)) for key, level in levels.items()}
+
+
+def test_answers_follow_the_numbers():
+    keys = SWEEPS["action_dim"].cells
+    for best in (keys[1], keys[-1]):
+        found = cells({UNSTEERED: 1.0} | dict.fromkeys(keys, 1.5) | {best: 2.5})
+        said = " ".join(answers(found)[QUESTIONS[0]])
+        assert f"{CELLS[best].label} has the highest return, 2.50" in said
+        assert "its gain over the unsteered model is 1.50" in said and "(zero excluded)" in said
+        assert "It is clearly above" in said and "cannot be told" not in said
+        assert "python -m experiments sweep prefix_length" in said, "what was not measured is not answered"
+    flat = answers(cells({UNSTEERED: 1.0} | dict.fromkeys(keys, 1.0)))[QUESTIONS[0]]
+    assert "(zero not excluded)" in flat[0]
+    rising = cells({UNSTEERED: 1.0} | {key: 1.0 + i for i, key in enumerate(keys)})
+    assert "show a trend (rank correlation 1.00" in " ".join(answers(rising)[QUESTIONS[0]])
+
+
+def test_the_answer_on_language_compares_steered_with_own_weights():
+    keys = SWEEPS["algorithm"].cells
+    levels = {UNSTEERED: 1.0} | dict.fromkeys(keys, 1.5) | {"sac": 2.0, "reinforce_0.0003": 2.2}
+    said = answers(cells(levels, {"reinforce_0.0003": 9.0}))[QUESTIONS[1]]
+    assert said[0].startswith("Best with steered: SAC, gain 1.00")
+    assert (
+        "perplexity under the unsteered model 2.00 ± 0.05 against 2.00 ± 0.05 unsteered, the intervals meet" in said[0]
+    )
+    assert said[1].startswith("Best with own weights: REINFORCE on the LM, rate 0.0003, gain 1.20")
+    assert "9.00 ± 0.05 against 2.00 ± 0.05 unsteered, the intervals do not meet" in said[1]
+
+
+def test_self_cloning_is_compared_with_what_was_cloned():
+    keys = SWEEPS["self_cloning"].cells
+    said = answers(cells({UNSTEERED: 1.0} | dict.fromkeys(keys, 1.5) | {"cloned_pca": 1.0, "cloned": 2.0}))[
+        QUESTIONS[2]
+    ]
+    assert "planner self-cloned over TD3+BC, shipped latent 0.50" in said[-1] and "(zero excluded)" in said[-1]
+    assert "pca, planner and mapping self-cloned over pca -0.50" in said[-1]
+    assert said[0].startswith("Reinforcement learning algorithm: not measured; `python -m experiments sweep algorithm`")
+
+
+def test_a_failed_dialogue_is_in_no_number():
+    found = cells({UNSTEERED: 1.0, "latent": 2.0})
+    found["latent"].episodes[0][0].error, found["latent"].episodes[0][0].rewards = "partner: out", [99.0]
+    rows = {(row.system, row.metric): row for row in result_rows(found)}
+    label = CELLS["latent"].label
+    assert rows[label, GAIN].value == pytest.approx(1.0, abs=0.1) and rows[label, GAIN].n == 15
+    assert rows[label, "failed_episodes"].value == 1
+
+
+def test_the_design_is_what_was_asked_for():
+    values = [CELLS[key].mapping.action_dim for key in SWEEPS["action_dim"].cells]
+    assert values == [2, 4, 8, 16, 32, 64] == list(VALUES["action_dim"])
+    assert [CELLS[key].mapping.prefix_length for key in SWEEPS["prefix_length"].cells] == [1, 2, 4, 8]
+    assert [CELLS[key].mapping.position for key in SWEEPS["position"].cells] == ["start", "mid", "end"]
+    assert {CELLS[key].algorithm for key in SWEEPS["algorithm"].cells} == {"td3_bc", "td3", "sac", "ppo", "reinforce"}
+    labels = [cell.label for cell in CELLS.values()]
+    assert len(set(labels)) == len(labels) and all(key in CELLS for sweep in SWEEPS.values() for key in sweep.cells)
+    assert Config(name="all").seeds == 3 and grid.cells_of("all")[0] == findings.UNSTEERED
+    assert len(scenarios.load("heldout")) == Config(name="all").episodes, "each held-out scenario once a seed"
+
+
+def test_trade_off_without_any_measure_is_still_a_file(tmp_path):
+    points = {"a": {"r": (1.0, float("nan")), "p": (2.0, 0.1)}, "b": {"r": (1.5, 0.2), "p": (3.0, float("nan"))}}
+    assert plot_trade_off(tmp_path / "a.png", points, ("r", "return"), {"p": "perplexity"}).stat().st_size > 0
