@@ -123,7 +123,8 @@ class Config(Settings):
     """TD3+BC learns in rounds, offline in each; best-of-N from random transitions; td3, sac and ppo online; best_fixed
     searches."""
     preset: str | None = None
-    """An environment's id, or `FILE.yml:ID`: train by the preset for it and the algorithm; its values go before these."""
+    """An environment's id, or `FILE.yml:ID`: train by the preset for it and the algorithm, whose values go before
+    these."""
     out: Path = Path("runs/train")
     """Run folder; each seed has a folder in it."""
 
