@@ -66,7 +66,6 @@ class SteeredActor:
         return self.speaker.speak(rows.dialogues, AGENT, rows.generators, prefix, self.histories, rows.index)
 
 
-@lru_cache(maxsize=4)
 def load_lm(
     name: str,
     device: str,
@@ -76,6 +75,13 @@ def load_lm(
     compile: bool = False,
 ) -> FrozenLM:
     """Load a model once and share it: it never changes."""
+    return _load_lm(name, device, dtype, device_map, quantization, compile)
+
+
+@lru_cache(maxsize=4)
+def _load_lm(
+    name: str, device: str, dtype: str, device_map: str | None, quantization: str | None, compile: bool
+) -> FrozenLM:
     more = {"device_map": device_map, "quantization": quantization, "compile": compile}
     return FrozenLM.from_pretrained(name, device, dtype, **more)
 

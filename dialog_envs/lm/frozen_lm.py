@@ -217,7 +217,7 @@ class FrozenLM:
             Token ids of each reply, without the stop token.
         """
         state = memory if memory is not None and prefix is None else self._scratch("reply", len(prompts))
-        index = np.arange(len(prompts)) if rows is None else np.array(rows)
+        index = np.arange(len(prompts)) if rows is None or memory is None else np.array(rows)
         if key_values is not None:
             if memory is not None or prefix is not None:
                 raise ValueError("key-values go with neither a memory nor a prefix")

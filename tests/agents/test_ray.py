@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import gymnasium as gym
@@ -148,7 +149,9 @@ def test_online_training_goes_on_when_a_node_is_lost(cluster, toy, tmp_path):
     homes = [ray._private.state.actors(worker._actor_id.hex())["Address"]["NodeID"] for worker in toy.workers]
     lost = next(node for node in cluster.worker_nodes if node.node_id in homes)
     cluster.remove_node(lost, allow_graceful=False)
-    assert [lives(worker) for worker in toy.workers].count(False) == 1
+    deadline = time.monotonic() + 60  # a worker outlives its node by a moment
+    while all(lives(worker) for worker in toy.workers):
+        assert time.monotonic() < deadline, "the node is gone, its worker is not"
     assert toy.scalars()["ray/restarts"] == 1
     train_sb3(model, 120, 60, tmp_path, progress=False)
     assert toy.counts == {"transitions": 117, "lost_transitions": 3, "restarts": 1}

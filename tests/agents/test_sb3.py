@@ -248,8 +248,8 @@ def test_an_environment_without_state_is_reset_on_resuming(tmp_path: Path, monke
 
 def test_bad_input_is_refused_by_name(tmp_path: Path) -> None:
     toy = ToyVectorEnv()
-    with pytest.raises(ValueError, match="algorithm is 'DQN', expected one of TD3, SAC, PPO"):
-        make_sb3("DQN", toy, 0)
+    with pytest.raises(ValueError, match="algorithm is 'A2C', expected one of TD3, SAC, DQN, PPO"):
+        make_sb3("A2C", toy, 0)
     with pytest.raises(TypeError, match="activation_fn is a type"):
         make_sb3("TD3", toy, 0, policy_kwargs={"activation_fn": torch.nn.Tanh})
     with pytest.raises(ValueError, match="optimize_memory_usage"):

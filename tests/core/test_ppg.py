@@ -270,7 +270,8 @@ def test_any_token_ids_are_taken(ppg):
 
 def test_an_observation_is_the_generators_prompt(ppg):
     env = DialogueEnv(ppg())
-    observation, _ = env.reset(seed=3)
+    shortest = min(env.core.scenarios.values(), key=lambda scenario: len(scenario.history))
+    observation, _ = env.reset(seed=3, options={"scenario": shortest.id})
     generator = load_generator(PersonasGenerator, str(env.core.actor.lm.model.config._name_or_path), "cpu", "float32")
     dialogue = env.core.states[0].dialogue
     prompt = generator.prompts([dialogue], [AGENT])[0]

@@ -42,12 +42,12 @@ def test_how_a_model_is_loaded_passes_through(model_folder, monkeypatch):
         given.update(more, device=device, dtype=dtype)
         return load(name)
 
-    dat.load_lm.cache_clear()
+    dat._load_lm.cache_clear()
     monkeypatch.setattr(FrozenLM, "from_pretrained", record)
     wanted = {"dtype": "bfloat16", "device_map": "auto", "quantization": "4bit", "compile": True}
     gym.make(ID, **arguments(model_folder(), **wanted))
     assert given == {**wanted, "device": "cpu"}
-    dat.load_lm.cache_clear()
+    dat._load_lm.cache_clear()
 
 
 @pytest.mark.parametrize("engine", ["in_process:x", "prompt_embeds", "vllm:x"])

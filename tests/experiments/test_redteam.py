@@ -64,7 +64,8 @@ def test_a_killed_run_ends_as_the_unbroken_one(config, monkeypatch, capsys):
             own = ", 2 scenarios" if SYSTEMS[name].own else ""
             system = f"{SYSTEMS[name].label}{moved}{own}, against {defender}"
             row = unbroken[system, ASR]
-            assert 0 < row["value"] < 1 and row["ci95"] > 0 and row["seeds"] == 2
+            assert own or (0 < row["value"] < 1 and row["ci95"] > 0), "four dialogues may all end alike"
+            assert 0 <= row["value"] <= 1 and row["seeds"] == 2
             assert row["n"] == (4 if own else 120)
             assert unbroken[system, "defender_queries"]["value"] == 2
             if name not in ("td3_bc", "td3_bc_scenario"):

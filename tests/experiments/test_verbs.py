@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dialog_envs.judges import SocialJudge
-from experiments import bench, demo, dmi, evaluate, obedience, steering, train, watch
+from experiments import bench, demo, dmi, evaluate, meed2, obedience, steering, train, watch
 from experiments.__main__ import VERBS, main
 from experiments.episodes import paired_design, run_episodes
 
@@ -25,7 +25,13 @@ def results(out):
     return {(row["system"], row["metric"]): row["value"] for row in rows}
 
 
-@pytest.mark.parametrize("command", [*sorted({*VERBS} - {"dmi"}), *(f"dmi {verb}" for verb in dmi.VERBS)])
+GROUPS = {"dmi": dmi.VERBS, "meed2": meed2.VERBS}  # verbs that do nothing without one of their own
+
+
+@pytest.mark.parametrize(
+    "command",
+    [*sorted({*VERBS} - {*GROUPS}), *(f"{group} {verb}" for group, verbs in GROUPS.items() for verb in verbs)],
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command.split(), "--help"])

@@ -83,7 +83,8 @@ def test_bits_pass_through(tmp_path, lms, quantization):
 
 @pytest.mark.slow
 @pytest.mark.skipif(which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-def test_compiled_layers_say_the_same(model_folder, lms):
+def test_compiled_layers_say_the_same(model_folder, lms, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what a killed process left is no library
     lm = FrozenLM.from_pretrained(model_folder(), compile=True)
     assert lm.model.base_model._compiled_call_impl is not None
     assert said(lm) == said(lms())

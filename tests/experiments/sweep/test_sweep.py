@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_every_kind_of_cell_and_a_killed_sweep_ends_as_the_unbroken_one(config, 
     seeds = [UpMapping.load(out / f"cells/cloned_map/seed_{seed}/clone.safetensors") for seed in (0, 1)]
     assert not torch.equal(seeds[0].weight, seeds[1].weight), "a seed is a training of its own, the mapping's too"
     page = (out / "sweep.html").read_text()
-    assert all(label in page for label in labels) and page.count("data:image/png") == 4
+    assert all(label in unescape(page) for label in labels) and page.count("data:image/png") == 4
     assert "http" not in page.replace("http://www.w3.org", "")
 
     evaluated, calls = evaluate.evaluate_seed, []
