@@ -12,6 +12,7 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from email.utils import parsedate_to_datetime
@@ -171,6 +172,7 @@ class ChatClient:
             headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
             limits = httpx2.Limits(max_connections=self.config.concurrency)
             self._http = httpx2.AsyncClient(headers=headers, limits=limits, timeout=self.config.timeout)
+            weakref.finalize(self, _close, self._http, asyncio.get_running_loop()).atexit = False
         return await asyncio.gather(*(self._ask(request) for request in requests))
 
     async def _ask(self, request: ChatRequest) -> ChatAnswer | ChatError:
@@ -278,6 +280,12 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 if hasattr(os, "register_at_fork"):  # a forked process has the loop but not its thread
     os.register_at_fork(after_in_child=_loop.cache_clear)
+
+
+def _close(client: httpx2.AsyncClient, loop: asyncio.AbstractEventLoop) -> None:
+    """Close a client's connections, in the loop that they live in."""
+    if loop is _loop():
+        asyncio.run_coroutine_threadsafe(client.aclose(), loop)
 
 
 def _wait_for(work: Coroutine[Any, Any, Any]) -> Any:

@@ -178,9 +178,9 @@ def test_dialogues_are_well_formed_and_reproducible(split):
 
 def test_sampling_is_fast():
     sampled("train", 100)
-    begin = time.process_time()
+    begin = time.thread_time()
     sampled("train", 1500)
-    assert time.process_time() - begin < 1.0
+    assert time.thread_time() - begin < 1.0
 
 
 def test_an_unknown_split_is_refused():
