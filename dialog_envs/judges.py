@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,11 @@ class SocialJudge:
     """The mean of the seven Sotopia-Eval dimensions; the goal is reached when all its targets are met."""
 
     def __init__(self) -> None:
-        self.scorer = SocialScorer(AGENT, _coherence())
+        self.scorer = SocialScorer(AGENT, load_coherence())
 
     def judge(self, rows: Rows) -> list[Judgement]:
         """Return one judgement a row, with the seven dimensions as details."""
-        scores = self.scorer(_transcripts(rows), [scenario.goal for scenario in rows.scenarios])
+        scores = self.scorer(transcripts(rows), [scenario.goal for scenario in rows.scenarios])
         return [Judgement(score.mean, score.goal >= 10, score.as_dict()) for score in scores]
 
 
@@ -48,7 +48,7 @@ class LLMSocialJudge:
     def judge(self, rows: Rows) -> list[Judgement | Failure]:
         """Return one judgement a row, with the seven dimensions as details, or why there is none."""
         situations = [dialogue.situations for dialogue in rows.dialogues]
-        results = self.llm_judge(_transcripts(rows), situations, AGENT)
+        results = self.llm_judge(transcripts(rows), situations, AGENT)
         return [
             Failure(str(result), final=True)
             if isinstance(result, Exception)
@@ -107,15 +107,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "dialog_envs")
 
 
-@cache
-def _coherence() -> CoherenceReward:
-    """Return the coherence reward that is shipped, loaded once a process."""
+@lru_cache(maxsize=4)
+def load_coherence(name: str = "pocket") -> CoherenceReward:
+    """Load a coherence reward, the shipped one or a folder's, once and share it: it never changes."""
+    from reward_models.dmi.encoder import encoder_source
     from reward_models.dmi.reward import CoherenceReward
 
-    return CoherenceReward.from_pretrained()
+    return CoherenceReward.from_pretrained(encoder_source(name))
 
 
-def _transcripts(rows: Rows) -> list[list[tuple[str, str]]]:
+def transcripts(rows: Rows) -> list[list[tuple[str, str]]]:
+    """Return what was said in each row, as (speaker, text), which is how reward models take it."""
     return [[(turn.speaker, turn.text) for turn in dialogue.turns] for dialogue in rows.dialogues]
 
 
@@ -148,7 +150,7 @@ def _disclosure() -> Judge:
     from reward_models.disclosure import DisclosureJudge
 
     judge = DisclosureJudge(AGENT)
-    return RoundJudge(lambda rows: judge(_transcripts(rows), [each.forbidden for each in rows.scenarios]), Secret)
+    return RoundJudge(lambda rows: judge(transcripts(rows), [each.forbidden for each in rows.scenarios]), Secret)
 
 
 def _harmbench(model: str) -> Judge:

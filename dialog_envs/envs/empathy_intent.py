@@ -12,7 +12,7 @@ from dialog_envs import scenarios as scenario_library
 from dialog_envs.adapters import entry_points
 from dialog_envs.core import CoreConfig, DialogueCore
 from dialog_envs.envs.dat import load_lm
-from dialog_envs.judges import make_judge
+from dialog_envs.judges import load_coherence, make_judge, transcripts
 from dialog_envs.lm.decoding import Sampling
 from dialog_envs.partners import make_partner
 from dialog_envs.parts import Judgement, Rows
@@ -20,7 +20,6 @@ from dialog_envs.scenarios.scenario import AGENT, PARTNER
 from dialog_envs.speakers.beam import Beams
 from dialog_envs.speakers.lm import LMSpeaker
 from dialog_envs.speakers.meed2 import Classifier, MEED2Speaker
-from reward_models.dmi.encoder import encoder_source
 from reward_models.dmi.reward import CoherenceReward
 from reward_models.emotion import EmotionClassifier, valence
 from reward_models.emotion_labels import LABELS
@@ -94,11 +93,11 @@ class EmpathyJudge:
     def judge(self, rows: Rows) -> list[Judgement]:
         """Return one judgement a row."""
         first, last = (valence(emotions) for emotions in partner_emotions(rows, self.classifier))
-        transcripts = [[(turn.speaker, turn.text) for turn in dialogue.turns] for dialogue in rows.dialogues]
-        turns = self.coherence.score_turns(transcripts, AGENT)
+        said = transcripts(rows)
+        turns = self.coherence.score_turns(said, AGENT)
         coherence = [np.nan_to_num(values).mean() for values in turns]  # a reply without a word is not coherent
         judged = []
-        for before, now, coherent, harm in zip(first, last, coherence, self._harms(transcripts), strict=True):
+        for before, now, coherent, harm in zip(first, last, coherence, self._harms(said), strict=True):
             details = {"valence": now, "valence_change": now - before, "coherence": coherent, "harm": harm}
             value = now - before + COHERENCE_WEIGHT * coherent - harm
             judged.append(Judgement(float(value), details={name: float(each) for name, each in details.items()}))
@@ -138,7 +137,7 @@ def load_judge(emotion: str, coherence: str, harm: str) -> EmpathyJudge:
     """Load the parts of the reward once and share them."""
     return EmpathyJudge(
         load_classifier(emotion),
-        CoherenceReward.from_pretrained(encoder_source(coherence)),
+        load_coherence(coherence),
         UtteranceJudge.from_pretrained(HARM_POCKET if harm == "pocket" else harm),
     )
 

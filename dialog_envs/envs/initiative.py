@@ -12,7 +12,7 @@ from dialog_envs import scenarios as scenario_library
 from dialog_envs.adapters import entry_points
 from dialog_envs.core import CoreConfig, DialogueCore
 from dialog_envs.envs.dat import load_lm
-from dialog_envs.judges import make_judge
+from dialog_envs.judges import load_coherence, make_judge, transcripts
 from dialog_envs.lm.decoding import Sampling
 from dialog_envs.names import look_up
 from dialog_envs.observations import HiddenState
@@ -21,7 +21,6 @@ from dialog_envs.parts import Judgement, Rows
 from dialog_envs.scenarios.scenario import AGENT, SPLITS, Scenario
 from dialog_envs.speakers.idpt import IDPT
 from dialog_envs.speakers.lm import LMSpeaker
-from reward_models.dmi.encoder import encoder_source
 from reward_models.dmi.reward import CoherenceReward
 from reward_models.verification import gain, met_targets
 
@@ -69,9 +68,9 @@ class AcceptanceJudge:
 
     def judge(self, rows: Rows) -> list[Judgement]:
         """Return one judgement a row."""
-        transcripts = [[(turn.speaker, turn.text) for turn in dialogue.turns] for dialogue in rows.dialogues]
+        said = transcripts(rows)
         judged = []
-        for scenario, turns, coherence in zip(rows.scenarios, transcripts, self._coherence(transcripts), strict=True):
+        for scenario, turns, coherence in zip(rows.scenarios, said, self._coherence(said), strict=True):
             details = {
                 "decision": gain(turns, scenario.goal, AGENT) / BEST,
                 "coherence": coherence,
@@ -97,12 +96,6 @@ class AcceptanceJudge:
 def load_idpt(name: str, device: str, dtype: str) -> IDPT:
     """Load a set of prefixes once and share it: here it never changes."""
     return IDPT.from_pretrained(name, device=device, dtype=dtype).requires_grad_(False)
-
-
-@lru_cache(maxsize=4)
-def load_coherence(name: str) -> CoherenceReward:
-    """Load a coherence reward once and share it."""
-    return CoherenceReward.from_pretrained(encoder_source(name))
 
 
 def chosen_scenarios(name: str) -> tuple[Scenario, ...]:
