@@ -6,9 +6,10 @@ with another recipe, say) is given as a note.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from experiments.language import unsteered_dialogues
 from experiments.pretrain import GRAMMAR_WEIGHTS, TRAIN_CORPORA
 from experiments.rendering import Table, millions, number, percent, render
 from experiments.run_folder import file_hash, write_text
+from reward_models.dmi.encoder import replaced_folder
 
 WEIGHTS = "model.safetensors"
 
@@ -92,6 +94,21 @@ def run(config: Config) -> Path:
     card = config.out or config.model / "README.md"
     write_text(card, text)
     return card
+
+
+@contextlib.contextmanager
+def shipped_folder(out: Path, card: str, largest: int, what: Path | str) -> Iterator[Path]:
+    """Give an empty folder for a model's files; with its card it takes the place of `out` once the block ends.
+
+    Raises:
+        ValueError: model and card take more than `largest` bytes; `out` is left as it was.
+    """
+    with replaced_folder(out) as folder:
+        yield folder
+        write_text(folder / "README.md", card)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        if size > largest:
+            raise ValueError(f"{what} and its card take {size / 2**20:.1f} MiB, expected at most {largest >> 20}")
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

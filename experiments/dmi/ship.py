@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dialog_envs.corpora import CORPORA
-from experiments.card import WEIGHTS, count_parameters, measured, read_results
+from experiments.card import WEIGHTS, count_parameters, measured, read_results, shipped_folder
 from experiments.dmi import pairs
 from experiments.rendering import Table, number, render
 from experiments.run_folder import file_hash
-from reward_models.dmi.encoder import POCKET, replaced_folder
+from reward_models.dmi.encoder import POCKET
 
 LARGEST = 12 << 20
 
@@ -49,12 +49,8 @@ def run(config: Config) -> Path:
         corpora=corpora_table({row["metric"]: row["value"] for row in rows if row["system"] == "data"}),
         measured=[(name, results_table(found)) for name, found in [("dmi pretrain", shown), *tables]],
     )
-    with replaced_folder(config.out) as folder:
+    with shipped_folder(config.out, card, LARGEST, model) as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
-        (folder / "README.md").write_text(card)
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        if size > LARGEST:
-            raise ValueError(f"{model} and its card take {size / 2**20:.1f} MiB, expected at most {LARGEST >> 20}")
     return config.out
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from dialog_envs.corpora import CORPORA
 from dialog_envs.speakers.idpt import POCKET, SETTINGS, WEIGHTS
-from experiments.card import read_results
+from experiments.card import read_results, shipped_folder
 from experiments.dmi.ship import results_table
 from experiments.idpt import data
 from experiments.rendering import render
 from experiments.run_folder import file_hash
-from reward_models.dmi.encoder import replaced_folder
 
 LARGEST = 4 << 20
 
@@ -55,12 +54,8 @@ def run(config: Config) -> Path:
         note=data.label_note([data.GRAMMAR, *description["config"]["corpora"]]),
         measured=[("idpt train", results_table(rows)), *tables],
     )
-    with replaced_folder(config.out) as folder:
+    with shipped_folder(config.out, card, LARGEST, model) as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
-        (folder / "README.md").write_text(card)
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        if size > LARGEST:
-            raise ValueError(f"{model} and its card take {size / 2**20:.1f} MiB, expected at most {LARGEST >> 20}")
     return config.out
 
 

@@ -14,14 +14,15 @@ from sklearn.metrics import confusion_matrix
 
 from dialog_envs import corpora
 from dialog_envs.corpora import empathetic_intents
+from experiments.card import shipped_folder
 from experiments.meed2.training import fit
 from experiments.plots import plot_confusion, plot_stated
 from experiments.ppg.supervised import batches_of
 from experiments.rendering import render
-from experiments.run_folder import ResultRow, git_revision, model_files, open_run, write_results, write_text
+from experiments.run_folder import ResultRow, git_revision, model_files, open_run, write_results
 from experiments.statistics import mean_ci95
 from reward_models import emotion_training
-from reward_models.dmi.encoder import encoder_source, replaced_folder
+from reward_models.dmi.encoder import encoder_source
 from reward_models.emotion import POCKET, EmotionClassifier
 from reward_models.emotion_labels import EMOTIONS, LABELS
 from reward_models.emotion_training import EmotionTraining, calibrate, figures, make_optimizer
@@ -141,10 +142,7 @@ def ship(model: Path, out: Path = POCKET) -> None:
     Raises:
         ValueError: it takes more than 6 MiB.
     """
-    card = EmotionClassifier.from_pretrained(model).card
-    with replaced_folder(out) as folder:
+    measured = EmotionClassifier.from_pretrained(model).card
+    card = render("emotion_card.md", card=measured, revision=git_revision())
+    with shipped_folder(out, card, LARGEST, model) as folder:
         shutil.copytree(model, folder, dirs_exist_ok=True)
-        write_text(folder / "README.md", render("emotion_card.md", card=card, revision=git_revision()))
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        if size > LARGEST:
-            raise ValueError(f"{model} and its card take {size / 2**20:.1f} MiB, expected at most {LARGEST >> 20}")

@@ -8,14 +8,13 @@ from transformers import AutoTokenizer
 
 from dialog_envs.corpora import CORPORA
 from dialog_envs.speakers.meed2 import POCKET, MEED2Speaker
-from experiments.card import read_results
+from experiments.card import read_results, shipped_folder
 from experiments.meed2.config import MEED2, SYSTEMS, Config
 from experiments.meed2.pages import results
 from experiments.meed2.pretrain import load_stage, open_meed2
 from experiments.pretrain import TRAIN_CORPORA
 from experiments.rendering import render
-from experiments.run_folder import ResultRow, git_revision, write_text
-from reward_models.dmi.encoder import replaced_folder
+from experiments.run_folder import ResultRow, git_revision
 
 __all__ = ["Config", "run"]
 
@@ -52,9 +51,5 @@ def ship(config: Config, out: Path) -> None:
         corpora=[["corpus", "licence"], *licences],
         results=results(shown),
     )
-    with replaced_folder(out) as folder:
+    with shipped_folder(out, card, LARGEST, "MEED2") as folder:
         MEED2Speaker(*networks, tokenizer, classifier).save_pretrained(folder)
-        write_text(folder / "README.md", card)
-        size = sum(path.stat().st_size for path in folder.iterdir())
-        if size > LARGEST:
-            raise ValueError(f"MEED2 and its card take {size / 2**20:.1f} MiB, expected at most {LARGEST >> 20}")
