@@ -77,6 +77,7 @@ class PretrainConfig:
         Stage(3000, 0.6, 0.25, 2.0, 0.1),
         Stage(2400, 0.65, 0.2, 2.0, 0.1),
         Stage(2400, 0.6, 0.2, 2.0, 0.1),
+        Stage(2800, 0.6, 0.35, 2.0, 0.1),
     )
     """Stretches of training, one after the other."""
     real_tokens: int | None = None

@@ -25,8 +25,8 @@ P_PARTNER_ASKS = 0.25  # asks the agent something, where neither an answer nor a
 # The behaviour of the agents that the sampled dialogues show; all else varies with the dialogue's style.
 P_AGENT_ANSWERS = 0.75
 P_GUARDS_SECRET = 0.85  # asked for its secret, declines
-P_INTERVIEW = 0.5  # does little but ask, and only for what the persona has: the densest lesson in answering from it
-P_ASKS_IN_PERSONA = 0.6  # either speaker asks for a kind that the other has, rather than for any kind
+P_INTERVIEW = 0.5  # does little but ask: the densest lesson in answering from a persona
+P_ASKS_IN_PERSONA = 0.55  # either speaker asks for a kind that the other has, rather than for any kind
 P_SECRET = 0.5  # has a secret
 P_OPENS = 0.15  # speaks first
 P_FAREWELL = 0.4  # the dialogue ends with goodbyes
@@ -136,8 +136,8 @@ class _Conversation:
         self.told: Fact | None = None  # the fact that the last turn disclosed
         self.small: tuple[str, ...] = ()  # fitting replies, if the last turn was small talk
         # Cubes of uniforms: most dialogues are ruled by one or two of ask, react, share, small talk.
-        self.interview = rng.random() < P_INTERVIEW
-        self.style = INTERVIEW if self.interview else STYLE * (rng.random(4) ** 3 + 0.01)
+        interview = rng.random() < P_INTERVIEW
+        self.style = INTERVIEW if interview else STYLE * (rng.random(4) ** 3 + 0.01)
         self.combines, self.repeats, self.bounces = rng.random(3).tolist()
         self.repeats *= 0.2 * self.repeats
 
@@ -299,7 +299,7 @@ class _Conversation:
 
     def _kind_to_ask(self, persona: Mapping[str, Fact], known: Collection[str]) -> str:
         """Draw a kind to ask the speaker of this persona for, preferring those that are not in `known`."""
-        if self.interview or self._chance(P_ASKS_IN_PERSONA):
+        if self._chance(P_ASKS_IN_PERSONA):
             unknown = [kind for kind in persona if kind not in known]
             if unknown:
                 return pick(self.rng, unknown)
