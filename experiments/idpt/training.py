@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from tqdm import tqdm
 
-from agents.checkpoint import load_tree, save_tree
 from dialog_envs.corpora.initiative import InitiativeTurn
 from dialog_envs.speakers.idpt import IDPT, IDPTConfig
-from experiments.ppg.supervised import batches_of
+from experiments import fitting
+from experiments.fitting import batches_of
 from experiments.run_folder import write_json
 
 CHECKPOINT, RECORD = "checkpoint.safetensors", "training.json"
@@ -72,28 +72,12 @@ def train(
 
 def fit(
     idpt: IDPT, turns: Sequence[InitiativeTurn], config: Training, seed: int, checkpoint: Path, label: str | None = None
-) -> list[tuple[float, float]]:
-    """Minimise the loss; return each step's (cross-entropy, response's loss a token), in nats. No turn, no step.
-
-    What a step does hangs on seed and step alone, so a training that was stopped goes on to the same weights.
-    """
+) -> list[list[float]]:
+    """Minimise the loss, as `fitting.fit`; return each step's two parts, weighted, in nats. No turn, no step."""
     supervised = idpt.config.attention == "hard"
-    lengths = [len(turn.response) + sum(len(said.text) for said in turn.dialogue.turns) for turn in turns]
-    batches = batches_of(lengths, config, seed) if turns else []
-    optimizer = torch.optim.Adam(idpt.parameters(), lr=config.learning_rate)
-    warmup, losses = max(1, len(batches) // 20), []
-    if checkpoint.exists():
-        saved = load_tree(checkpoint)
-        idpt.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        losses = saved["losses"]
-    idpt.train()
-    bar = tqdm(total=len(batches), initial=len(losses), desc=label, unit="step", disable=label is None)
-    for step in range(len(losses), len(batches)):
-        fall = (len(batches) - step) / max(1, len(batches) - warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * min((step + 1) / warmup, fall)
-        few = [turns[i] for i in batches[step]]
+
+    def loss_of(batch: np.ndarray) -> torch.Tensor:
+        few = [turns[i] for i in batch]
         with torch.autocast(idpt.lm.device.type, torch.bfloat16, enabled=config.bf16):
             cross_entropy, of_response = idpt.losses(
                 [turn.dialogue for turn in few],
@@ -101,15 +85,10 @@ def fit(
                 [turn.response for turn in few],
                 [turn.initiative for turn in few] if supervised else None,
             )
-        optimizer.zero_grad(set_to_none=True)
-        (config.gamma * cross_entropy + config.alpha * of_response).backward()
-        torch.nn.utils.clip_grad_norm_(idpt.parameters(), config.clip)
-        optimizer.step()
-        losses.append((cross_entropy.item(), of_response.item()))
-        bar.update()
-        if (step + 1) % config.checkpoint_every == 0:
-            state = {"model": idpt.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
-            save_tree(checkpoint, state)
-    bar.close()
-    idpt.eval()
-    return losses
+        return torch.stack([config.gamma * cross_entropy, config.alpha * of_response])
+
+    optimizer = torch.optim.Adam(idpt.parameters(), lr=config.learning_rate)
+    lengths = [len(turn.response) + sum(len(said.text) for said in turn.dialogue.turns) for turn in turns]
+    batches = batches_of(lengths, config, seed)
+    return fitting.fit(idpt, optimizer, loss_of, batches, checkpoint, seed, clip=config.clip,
+        every=config.checkpoint_every, label=label)  # fmt: skip

@@ -15,9 +15,8 @@ from sklearn.metrics import confusion_matrix
 from dialog_envs import corpora
 from dialog_envs.corpora import empathetic_intents
 from experiments.card import shipped_folder
-from experiments.meed2.training import fit
+from experiments.fitting import batches_of, fit
 from experiments.plots import plot_confusion, plot_stated
-from experiments.ppg.supervised import batches_of
 from experiments.rendering import render
 from experiments.run_folder import ResultRow, git_revision, model_files, open_run, write_results
 from experiments.statistics import mean_ci95

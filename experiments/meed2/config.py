@@ -10,7 +10,6 @@ from typing import Literal
 
 from dialog_envs.speakers.beam import Beams
 from dialog_envs.speakers.meed2_model import POCKET_PREDICTOR, POCKET_RESPONDER, MEED2Config
-from experiments.meed2.training import Training
 
 Network = Literal["meed2", "plain", "predictor"]
 Name = Literal["os", "edos", "ed"]
@@ -21,6 +20,26 @@ DATA: Mapping[Name, str] = MappingProxyType(
         "ed": "EmpatheticDialogues",
     }
 )
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained; the paper: Adam at 5e-5 for many epochs on a hundred times as much."""
+
+    pairs: int = 64_000
+    """Responses that are learned from, drawn at random; all of them where there are fewer."""
+    epochs: int = 1
+    """Times through them."""
+    batch_size: int = 64
+    """Responses a step."""
+    learning_rate: float = 1e-3
+    """Peak rate of Adam; it rises over a twentieth of the steps and then falls to 0 in a straight line."""
+    clip: float = 1.0
+    """Longest gradient."""
+    bf16: bool = True
+    """Compute in bfloat16 where that loses nothing."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints."""
 
 
 @dataclass(frozen=True)

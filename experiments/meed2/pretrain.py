@@ -14,11 +14,10 @@ from torch.nn import functional as F
 from agents.checkpoint import load_tree, save_tree
 from dialog_envs import corpora
 from dialog_envs.speakers.meed2_model import EmotionPredictor, Responder
+from experiments.fitting import batches_of, fit
 from experiments.meed2 import data
-from experiments.meed2.config import CHANGEABLE, PRETRAINING, STAGES, Config
+from experiments.meed2.config import CHANGEABLE, PRETRAINING, STAGES, Config, Training
 from experiments.meed2.data import IGNORED, Pairs, Sets
-from experiments.meed2.training import Training, fit
-from experiments.ppg.supervised import batches_of
 from experiments.run_folder import model_files, open_run, write_json
 from reward_models.emotion import POCKET, EmotionClassifier
 

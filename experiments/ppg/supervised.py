@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from agents.checkpoint import load_tree, save_tree
 from agents.exchanges import Exchange
 from dialog_envs.lm.prompt import Prompt
 from dialog_envs.speakers.ppg import Generator, PersonasGenerator, ResponseGenerator, personas_view
+from experiments import fitting
+from experiments.fitting import batches_of
 from experiments.ppg.data import TraitRanker
 from experiments.run_folder import write_json
 
@@ -119,54 +119,15 @@ def load(folder: Path) -> Generator:
 def fit(
     generator: Generator, data: Sequence[Example], config: Supervision, seed: int, folder: Path, label: str | None
 ) -> list[float]:
-    """Minimise the mean negative log-likelihood a token; return each step's, in nats.
+    """Minimise the mean negative log-likelihood a token, as `fitting.fit`; return each step's, in nats."""
 
-    What a step does hangs on seed and step alone, so a training that was stopped goes on to the same weights.
-    """
-    batches = batches_of([len(e.prompt.ids) + len(e.ids) for e in data], config, seed)
-    optimizer = torch.optim.Adam(generator.parameters(), lr=config.learning_rate)
-    warmup = max(1, len(batches) // 20)
-    path, losses = folder / CHECKPOINT, []
-    if path.exists():
-        saved = load_tree(path)
-        generator.model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        losses = saved["losses"]
-    generator.train()
-    bar = tqdm(total=len(batches), initial=len(losses), desc=label, unit="step", disable=label is None)
-    for step in range(len(losses), len(batches)):
-        torch.manual_seed(seed * 1_000_003 + step)
-        rate = config.learning_rate * min((step + 1) / warmup, (len(batches) - step) / max(1, len(batches) - warmup))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        few = [data[i] for i in batches[step]]
+    def loss_of(batch: np.ndarray) -> torch.Tensor:
+        few = [data[i] for i in batch]
         with torch.autocast(generator.lm.device.type, torch.bfloat16, enabled=config.bf16):
             log_probs, mask = generator.log_prob([e.prompt for e in few], [e.ids for e in few])
-        loss = -log_probs.sum() / mask.sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(generator.parameters(), config.clip)
-        optimizer.step()
-        losses.append(loss.item())
-        bar.update()
-        if (step + 1) % config.checkpoint_every == 0:
-            state = {"model": generator.model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
-            save_tree(path, state)
-    bar.close()
-    generator.eval()
-    return losses
+        return -log_probs.sum() / mask.sum()
 
-
-def batches_of(lengths: Sequence[int], config: Supervision, seed: int) -> list[np.ndarray]:
-    """Return the rows of each step: texts of like length together, steps in random order."""
-    rng = np.random.default_rng(seed)
-    found: list[np.ndarray] = []
-    for _ in range(config.epochs):
-        order = rng.permutation(len(lengths))
-        pools = [
-            order[first : first + 16 * config.batch_size] for first in range(0, len(order), 16 * config.batch_size)
-        ]
-        ordered = np.concatenate([pool[np.argsort(np.array(lengths)[pool], kind="stable")] for pool in pools])
-        steps = [ordered[first : first + config.batch_size] for first in range(0, len(ordered), config.batch_size)]
-        found += [steps[i] for i in rng.permutation(len(steps))]
-    return found
+    optimizer = torch.optim.Adam(generator.parameters(), lr=config.learning_rate)
+    batches = batches_of([len(e.prompt.ids) + len(e.ids) for e in data], config, seed)
+    return fitting.fit(generator, optimizer, loss_of, batches, folder / CHECKPOINT, seed, clip=config.clip,
+        every=config.checkpoint_every, label=label)  # fmt: skip

@@ -12,8 +12,7 @@ from dialog_envs.speakers.beam import Beams
 from dialog_envs.speakers.meed2_model import MEED2Config
 from experiments.dmi import pairs
 from experiments.meed2 import evaluate
-from experiments.meed2.config import Config
-from experiments.meed2.training import Training
+from experiments.meed2.config import Config, Training
 from reward_models.emotion_labels import EMOTIONS, LABELS
 from tests.empathy import save_parts
 from tests.experiments.dmi.conftest import write_dailydialog

@@ -1,12 +1,12 @@
-"""A training that goes on where it was stopped, and gives the weights of the unbroken one."""
+"""A supervised training that goes on where it was stopped, and gives the weights of the unbroken one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -14,24 +14,16 @@ from tqdm import tqdm
 from agents.checkpoint import load_tree, save_tree
 
 
-@dataclass(frozen=True)
-class Training:
-    """How a network is trained; the paper: Adam at 5e-5 for many epochs on a hundred times as much."""
+class Batching(Protocol):
+    """What the settings of a training say of its batches."""
 
-    pairs: int = 64_000
-    """Responses that are learned from, drawn at random; all of them where there are fewer."""
-    epochs: int = 1
-    """Times through them."""
-    batch_size: int = 64
-    """Responses a step."""
-    learning_rate: float = 1e-3
-    """Peak rate of Adam; it rises over a twentieth of the steps and then falls to 0 in a straight line."""
-    clip: float = 1.0
-    """Longest gradient."""
-    bf16: bool = True
-    """Compute in bfloat16 where that loses nothing."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints."""
+    @property
+    def epochs(self) -> int:
+        """Times through the examples."""
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a step."""
 
 
 def fit(
@@ -46,15 +38,15 @@ def fit(
     clip: float = 1.0,
     every: int = 100,
     label: str | None = None,
-) -> list[float]:
-    """Minimise the losses of some batches, one after the other; return them, in nats.
+) -> list[Any]:
+    """Minimise the losses of some batches, one after the other; return each step's, in nats.
 
-    What a step does hangs on seed and step alone.
+    What a step does hangs on seed and step alone, so a training that was stopped goes on to the same weights.
 
     Args:
         network: what is trained.
         optimizer: with its peak rates.
-        loss_of: an entry of `batches` -> loss, with gradient.
+        loss_of: an entry of `batches` -> loss `()` or its parts `(P,)`, whose sum is minimised, with gradient.
         batches: one a step.
         path: the checkpoint, left to the caller in the end.
         seed: of dropout.
@@ -68,7 +60,7 @@ def fit(
         optimizer,
         lambda step: min((step + 1) / rising, (len(batches) - step) / max(1, len(batches) - rising)),
     )
-    losses: list[float] = []
+    losses: list[Any] = []
     if path.exists():
         saved = load_tree(path)
         network.load_state_dict(saved["network"])
@@ -81,11 +73,11 @@ def fit(
         torch.manual_seed(seed * 1_000_003 + step)
         loss = loss_of(batches[step])
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.sum().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimizer.step()
         schedule.step()
-        losses.append(loss.item())
+        losses.append(loss.tolist())
         bar.update()
         if not (step + 1) % every:
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses}
@@ -93,3 +85,18 @@ def fit(
     bar.close()
     network.eval()
     return losses
+
+
+def batches_of(lengths: Sequence[int], config: Batching, seed: int) -> list[np.ndarray]:
+    """Return the rows of each step: texts of like length together, steps in random order; no text, no step."""
+    rng = np.random.default_rng(seed)
+    found: list[np.ndarray] = []
+    for _ in range(config.epochs if lengths else 0):
+        order = rng.permutation(len(lengths))
+        pools = [
+            order[first : first + 16 * config.batch_size] for first in range(0, len(order), 16 * config.batch_size)
+        ]
+        ordered = np.concatenate([pool[np.argsort(np.array(lengths)[pool], kind="stable")] for pool in pools])
+        steps = [ordered[first : first + config.batch_size] for first in range(0, len(ordered), config.batch_size)]
+        found += [steps[i] for i in rng.permutation(len(steps))]
+    return found
