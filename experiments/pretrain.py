@@ -15,10 +15,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from agents.checkpoint import load_tree, save_tree
 from dialog_envs import corpora, scenarios
-from dialog_envs.lm.controls import make_controls, save_controls
+from dialog_envs.lm.controls import control_candidates, save_controls
+from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.pocket_tokenizer import train_tokenizer
 from dialog_envs.scenarios import invention
+from dialog_envs.speakers.lm import LMSpeaker
 from experiments.language import sequence_nats
+from experiments.obedience.answers import choose_controls
 from experiments.obedience.places import control_replies
 from experiments.pocket_trainer import PocketTrainer, PretrainConfig, clock, learning_rate, make_optimizer, stage_at
 from experiments.pretraining_data import (
@@ -47,6 +50,7 @@ GRAMMAR_WEIGHTS = {"acquaintance": 0.45, "comfort": 0.2, "recommend": 0.2, "guar
 VALIDATION_CORPORA = {"empatheticdialogues": "valid", "dailydialog": "valid", "personachat": "valid"}
 
 CONTROL_DIALOGUES = 3000  # of the grammar, that the named controls are made from
+CONTROL_CANDIDATES, CONTROL_CONTEXTS = 12, 24  # codes tried for each control, and in how many contexts
 CHECKPOINT = "checkpoint.safetensors"
 Config = PretrainConfig
 
@@ -92,8 +96,12 @@ def export(trainer: PocketTrainer, tokenizer: PreTrainedTokenizerBase, folder: P
     trainer.mapping.save(folder / "up_maps" / "latent.safetensors")
     rng = np.random.default_rng(0)
     sampled = [scenarios.sample_dialogue(rng, "train") for _ in range(CONTROL_DIALOGUES)]
-    controls = make_controls(trainer.encoder, tokenizer, control_replies(sampled), centre="medoid")
-    save_controls(folder / "up_maps" / "controls.json", controls)
+    candidates = control_candidates(trainer.encoder, tokenizer, control_replies(sampled), CONTROL_CANDIDATES)
+    speaker = LMSpeaker(FrozenLM.from_pretrained(str(folder)))
+    save_controls(
+        folder / "up_maps" / "controls.json",
+        choose_controls(speaker, trainer.mapping, candidates, CONTROL_CONTEXTS),
+    )
 
 
 @torch.no_grad()

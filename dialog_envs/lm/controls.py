@@ -1,9 +1,9 @@
 """Named controls: unit actions of the `latent` up-mapping that each ask for one dialogue act (`comfort/sympathy`).
 
-A control is the normalised mean code of the training replies that have the act, or the code among them that is nearest
-to it, for a code that was trained on may be heard better than one between such codes. It is made where the reply
-encoder is at hand, at the end of pretraining, and shipped beside the mapping, so that a user can say what the agent is
-to do.
+A control is the code of a training reply that has the act, for a code that was trained on is heard better than one
+between such codes: of several near the replies' mean code the one that the model follows best. It is made where the
+reply encoder is at hand, at the end of pretraining, and shipped beside the mapping, so that a user can say what the
+agent is to do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -26,29 +25,33 @@ BATCH = 256
 
 
 @torch.no_grad()
-def make_controls(
+def control_candidates(
     encoder: ReplyEncoder,
     tokenizer: PreTrainedTokenizerBase,
     replies: Mapping[str, Sequence[str]],
+    count: int = 1,
     minimum: int = 20,
-    centre: Literal["mean", "medoid"] = "mean",
 ) -> dict[str, np.ndarray]:
-    """Return a unit vector `(d',)`, float32, for each name: the centre of the codes of its replies.
+    """Return codes of each name's replies, unit vectors `(count, d')`, float32.
+
+    The first is the medoid, the code that is nearest to the direction of the mean code; the others go on, evenly by
+    rank, to the one in the middle.
 
     Args:
         encoder: the reply encoder that the mapping was trained with.
         tokenizer: its tokenizer.
         replies: texts by name.
+        count: codes a name.
         minimum: names with fewer replies are left out.
-        centre: `"mean"`, the direction of the mean code, or `"medoid"`, the code that is nearest to it.
     """
-    controls = {}
+    found = {}
     for name, texts in sorted(replies.items()):
         if len(texts) >= minimum:
             codes = _codes(encoder, tokenizer, texts)
-            mean = torch.nn.functional.normalize(codes.mean(0), dim=0)
-            controls[name] = (mean if centre == "mean" else codes[(codes @ mean).argmax()]).cpu().numpy()
-    return controls
+            order = (codes @ codes.mean(0)).argsort(descending=True, stable=True)
+            ranks = torch.linspace(0, len(texts) // 2 if count > 1 else 0, count).long()
+            found[name] = codes[order[ranks]].cpu().numpy()
+    return found
 
 
 def _codes(encoder: ReplyEncoder, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> torch.Tensor:

@@ -140,6 +140,45 @@ def _read(place: Place, system: str, seed: int, text: str, act: str | None = Non
     )
 
 
+def steer(
+    speaker: LMSpeaker,
+    mapping: UpMapping,
+    actions: np.ndarray,
+    contexts: Sequence[Dialogue],
+    seed: int,
+    rows: int,
+    label: str,
+) -> list[list[str]]:
+    """Return for each of the actions `(M, d')` what the agent says in each context under it."""
+    steered = LMSpeaker(speaker.lm, speaker.sampling, mapping.config.position)
+    with torch.no_grad():
+        prefixes = mapping(torch.from_numpy(actions).to(speaker.lm.device)).repeat_interleave(len(contexts), 0)
+    said = roll(steered, [*contexts] * len(actions), AGENT, seed, rows, prefixes, label)
+    return [said[first : first + len(contexts)] for first in range(0, len(said), len(contexts))]
+
+
+def choose_controls(
+    speaker: LMSpeaker,
+    mapping: UpMapping,
+    candidates: Mapping[str, np.ndarray],
+    contexts: int,
+    seed: int = 0,
+    rows: int = 64,
+) -> dict[str, np.ndarray]:
+    """Return of each control's candidates `(C, d')` the one that is followed most often; the first of equals.
+
+    They are tried on contexts of the training split alone.
+    """
+    chosen = {}
+    for name, actions in candidates.items():
+        kind = name.partition("/")[0]
+        tried = [dialogue for dialogue, _ in sample_control_places(kind, "train", seed, contexts)]
+        said = steer(speaker, mapping, actions, tried, seed, rows, name)
+        read = reader(kind).agent_act
+        chosen[name] = actions[np.argmax([sum(f"{kind}/{read(text)}" == name for text in texts) for texts in said])]
+    return chosen
+
+
 def follow_controls(
     config: Config, speaker: LMSpeaker, mapping: UpMapping, controls: Mapping[str, np.ndarray], seeds: Sequence[int]
 ) -> list[Answer]:
@@ -147,20 +186,19 @@ def follow_controls(
 
     The answers hold the grammar's own turns in these contexts too.
     """
-    steered = LMSpeaker(speaker.lm, speaker.sampling, mapping.config.position)
     answers = []
     for seed, kind in product(seeds, config.kinds):
         places = sample_control_places(kind, "heldout", seed, config.contexts)
         contexts = [dialogue for dialogue, _ in places]
-        names = [name for name in controls if name.startswith(f"{kind}/")]
-        wanted = [(name, context) for name in names for context in contexts]
-        actions = torch.from_numpy(np.stack([controls[name] for name, _ in wanted])).to(speaker.lm.device)
-        with torch.no_grad():
-            prefixes = mapping(actions)
+        own_kind = {name: action for name, action in controls.items() if name.startswith(f"{kind}/")}
         label = f"controls, {kind}, {seed}"
-        said = roll(steered, [context for _, context in wanted], AGENT, seed, config.rows, prefixes, label)
+        said = steer(speaker, mapping, np.stack([*own_kind.values()]), contexts, seed, config.rows, label)
         plain = roll(speaker, contexts, AGENT, seed, config.rows, label=label)
-        rolled = [(STEERED, name, context, text) for (name, context), text in zip(wanted, said, strict=True)]
+        rolled = [
+            (STEERED, name, context, text)
+            for name, texts in zip(own_kind, said, strict=True)
+            for context, text in zip(contexts, texts, strict=True)
+        ]
         rolled += [(UNSTEERED, None, context, text) for context, text in zip(contexts, plain, strict=True)]
         rolled += [(f"{GRAMMAR}heldout", control_of(kind, own.act), context, own.text) for context, own in places]
         for system, name, context, text in rolled:

@@ -19,7 +19,7 @@ from dialog_envs.lm.steering import pca_mapping
 from dialog_envs.scenarios import AGENT, KINDS, PARTNER, SPLITS, kind_module
 from dialog_envs.speakers.lm import LMSpeaker
 from experiments import obedience, pretrain
-from experiments.obedience.answers import Answer, roll
+from experiments.obedience.answers import Answer, choose_controls, roll
 from experiments.obedience.figures import agreement, by_seed
 from experiments.obedience.phrasings import OTHER, Phrasings, endings, read_fields
 from experiments.obedience.places import control_of, control_replies, cuts, reader, sample_places
@@ -308,8 +308,22 @@ def test_an_unknown_kind_is_refused(tmp_path):
         obedience.run(obedience.Config(out=tmp_path, kinds=("guarded", "chess")))
 
 
+def test_of_a_controls_candidates_the_one_that_is_followed_is_chosen(steerable, tiny_lm, monkeypatch):
+    controls = obedience.read_controls(steerable["controls"])
+    mapping = obedience.up_mapping(steerable["up_map"], tiny_lm, steerable["lm"])
+    monkeypatch.setattr(LMSpeaker, "speak", obedient(steerable))
+    wanted = ["comfort/sympathy", "guarded/friendly", "recommend/ask_like"]
+    others = np.stack([controls["comfort/joke"], controls["recommend/push"]])
+    candidates = {name: np.stack([others[0], controls[name], others[1]]) for name in wanted}
+    chosen = choose_controls(LMSpeaker(tiny_lm), mapping, candidates, contexts=3)
+    for name in wanted:
+        np.testing.assert_array_equal(chosen[name], controls[name])
+    assert list(chosen) == wanted
+
+
 def test_pretraining_exports_controls(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "CONTROL_DIALOGUES", 400)
+    for name, value in (("CONTROL_DIALOGUES", 400), ("CONTROL_CANDIDATES", 2), ("CONTROL_CONTEXTS", 2)):
+        monkeypatch.setattr(pretrain, name, value)
     tokenizer = tiny_tokenizer()
     config = PretrainConfig(hidden_size=16, layers=1, heads=1, intermediate_size=16, action_dim=4)
     pretrain.export(PocketTrainer(config, tokenizer), tokenizer, tmp_path)
