@@ -46,7 +46,7 @@ TRAIN_CORPORA = {  # corpus -> (split, how often it is drawn, relative)
     "inspired": ("valid", 0.2),
     "p4g": ("train", 0.3),
 }
-GRAMMAR_WEIGHTS = {"acquaintance": 0.45, "comfort": 0.2, "recommend": 0.2, "guarded": 0.15}
+GRAMMAR_WEIGHTS = {"acquaintance": 0.4, "comfort": 0.15, "recommend": 0.22, "guarded": 0.23}
 VALIDATION_CORPORA = {"empatheticdialogues": "valid", "dailydialog": "valid", "personachat": "valid"}
 
 CONTROL_DIALOGUES = 3000  # of the grammar, that the named controls are made from

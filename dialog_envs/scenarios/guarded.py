@@ -65,6 +65,17 @@ STYLES: tuple[dict[str, float], ...] = (
     {"small_talk": 0.9, "friendly": 0.1},
     {"blunt": 0.5, "friendly": 0.3, "pressure": 0.2},
 )
+PLANS = (  # what a style hardly ever comes to: the ways by which the secret is told
+    ("friendly", "friendly", "indirect"),
+    ("friendly", "indirect", "friendly", "indirect"),
+    ("small_talk", "friendly", "friendly", "indirect"),
+    ("friendly", "friendly", "probe", "indirect"),
+    ("probe", "probe", "guess"),
+    ("probe", "guess"),
+    ("pressure", "friendly", "friendly", "indirect"),
+    ("blunt", "friendly", "friendly", "indirect"),
+)
+P_PLAN = 0.4  # the agent follows a plan, and stays with its last act
 CONFIRM_PATTERNS = (
     r"\byou (?:have )?(?:guessed it|got it|found it out)\b",
     r"\byou are right\b",
@@ -109,11 +120,12 @@ def sample_dialogue(rng: np.random.Generator, split: str, words: Sequence[str] =
     agent, partner = phrasebook(KIND, "agent", split), phrasebook(KIND, "partner", split)
     dialogue = Dialogue((), _situations(rng, case, split), f"grammar/{KIND}", case.kind)
     turns = [(PARTNER, pick(rng, lines_of(KIND, "openings", split)).format(topic=case.topic), "opening")]
+    plan = pick(rng, PLANS) if rng.random() < P_PLAN else ()
     weights = pick(rng, STYLES) if rng.random() < 0.6 else random_weights(rng, ACTS)
     repeats = 0.6 if rng.random() < 0.08 else 0.0
     said: list[str] = []
     for exchange in range(3 + int(rng.random() * 3)):
-        act = weighted(rng, weights)
+        act = plan[min(exchange, len(plan) - 1)] if plan else weighted(rng, weights)
         if said and rng.random() < repeats:
             text, act = pick(rng, said), "repeat"
         else:

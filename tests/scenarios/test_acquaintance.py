@@ -193,11 +193,11 @@ def test_the_partner_keeps_its_stated_odds() -> None:
         assert abs(np.mean(events) - odds) < error, (odds, np.mean(events), len(events))
 
 
-def test_a_third_of_the_questions_are_for_what_the_partner_has_not() -> None:
+def test_a_good_part_of_the_questions_is_for_what_the_partner_has_not() -> None:
     """Else a model trained on the dialogues never learns to say that it has none, and makes one up."""
     answers = [turn.act or "" for d in sampled("train", 1000) for turn in d.turns if turn.speaker == PARTNER]
     asked = [act.partition(":")[0] for act in answers if re.match("(answer|repeat|decline|none):", act)]
-    assert 0.27 < np.mean([act == "none" for act in asked]) < 0.42
+    assert 0.22 < np.mean([act == "none" for act in asked]) < 0.36
 
 
 def test_agents_differ_in_style() -> None:

@@ -51,6 +51,18 @@ def test_values_and_phrasings_are_many_and_disjoint():
     assert not [value for value in values("heldout") if value in text]
 
 
+def test_the_ways_that_lead_to_the_secret_are_walked_often():
+    """Else a model hardly sees what rapport and hints are good for."""
+    walked = Counter()
+    for dialogue in sampled("train", 500):
+        acts = [turn.act for turn in dialogue.turns]
+        for place, act in enumerate(acts):
+            friendly = sum(turn.act == "friendly" and turn.speaker == AGENT for turn in dialogue.turns[:place])
+            walked["rapport"] += act == "indirect" and friendly >= guarded.RAPPORT
+            walked["hint"] += act == "probe" and "hint" in acts[:place]
+    assert walked["rapport"] > 100 and walked["hint"] > 40, walked
+
+
 @pytest.mark.parametrize("line", [line for form in TELLING for line in DATA["partner"][form]])
 def test_telling_is_recognised(line):
     text = line.format(**FILL)
