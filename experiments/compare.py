@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from dialog_envs import scenarios
 from dialog_envs.envs.dat import load_lm
 from dialog_envs.names import look_up
 from experiments import comparison, evaluate, train
-from experiments.episodes import Episode, Policy
+from experiments.episodes import Episode, Policy, read_episodes, save_episodes
 from experiments.fixed_action import action_dim
-from experiments.run_folder import file_hash, model_files, open_run, write_json
+from experiments.run_folder import file_hash, model_files, open_run
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,7 @@ def run_cell(config: Config, name: str, seed: int, partners: Mapping[str | None,
         arguments = evaluation_env(config, name, partner)
         label = f"{name}, seed {seed}"
         episodes = evaluate.evaluate_seed(arguments, policy, config.episodes, seed, config.rows, label)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, [vars(episode) for episode in episodes])
+        save_episodes(path, episodes)
 
 
 def make_policy(config: Config, name: str, seed: int) -> Policy:
@@ -189,11 +187,6 @@ def collected(config: Config, partners: Mapping[str | None, str]) -> comparison.
             for label, training in trained.items()
         },
     )
-
-
-def read_episodes(path: Path) -> list[Episode]:
-    """Return the dialogues of a cell."""
-    return [Episode(**episode) for episode in json.loads(path.read_text())]
 
 
 def facts(config: Config) -> Mapping[str, str]:

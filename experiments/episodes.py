@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +15,7 @@ from gymnasium.vector import VectorEnv
 from tqdm import tqdm
 
 import dialog_envs  # noqa: F401  (registers the ids)
+from experiments.run_folder import write_json
 
 Policy = Callable[[np.ndarray], np.ndarray]  # observations (N, H) -> actions (N, d')
 
@@ -49,6 +52,18 @@ class Episode:
     def score(self) -> Mapping[str, float]:
         """The judgement's named numbers at the end."""
         return self.scores[-1] if self.scores else {}
+
+
+def save_episodes(path: Path, episodes: Sequence[Episode]) -> list[Episode]:
+    """Write dialogues to a file, whose folder is made; return them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, [vars(episode) for episode in episodes])
+    return list(episodes)
+
+
+def read_episodes(path: Path) -> list[Episode]:
+    """Return the dialogues of a file."""
+    return [Episode(**episode) for episode in json.loads(path.read_text())]
 
 
 def run_episodes(

@@ -20,7 +20,7 @@ from tyro.conf import Positional
 from dialog_envs.scenarios import AGENT, PARTNER
 from experiments import compare
 from experiments.comparison import PLANNER
-from experiments.episodes import Episode
+from experiments.episodes import Episode, read_episodes
 from experiments.page import FILTERS, transcript_blocks
 from experiments.plots import plot_curves
 from experiments.rendering import render
@@ -152,10 +152,10 @@ def read_run(folder: Path) -> Run:
     rows = [ResultRow(**row) for row in json.loads((folder / "results.json").read_text())]
     names = LABELS.get(description["verb"], {})
     curves = read_curves(folder, names, description["config"].get("algorithm", ""))
-    return Run(folder.name, description, rows, read_episodes(folder, names), curves)
+    return Run(folder.name, description, rows, episodes_of(folder, names), curves)
 
 
-def read_episodes(folder: Path, names: Mapping[str, str]) -> dict[str, list[list[Episode]]]:
+def episodes_of(folder: Path, names: Mapping[str, str]) -> dict[str, list[list[Episode]]]:
     """Return system -> seeds -> dialogues, of one file or of a file a cell and seed."""
     if (folder / EPISODES).is_file():
         found = json.loads((folder / EPISODES).read_text())
@@ -166,7 +166,7 @@ def read_episodes(folder: Path, names: Mapping[str, str]) -> dict[str, list[list
     cells: dict[str, list[list[Episode]]] = {}
     for file in files:
         cell = file.parents[1].name
-        cells.setdefault(names.get(cell, cell), []).append(compare.read_episodes(file))
+        cells.setdefault(names.get(cell, cell), []).append(read_episodes(file))
     return cells
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from agents.sb3 import make_sb3, train_sb3
 from dialog_envs.corpora.initiative import INITIATIVES
 from dialog_envs.envs.initiative import chosen_scenarios
 from dialog_envs.speakers.idpt import POCKET, WEIGHTS
-from experiments.episodes import Episode, Policy, paired_design, run_episodes
+from experiments.episodes import Episode, Policy, paired_design, read_episodes, run_episodes, save_episodes
 from experiments.evaluate import print_table, values
 from experiments.plots import plot_bars
-from experiments.run_folder import ResultRow, model_files, open_run, write_json, write_results, write_text
+from experiments.run_folder import ResultRow, model_files, open_run, write_results, write_text
 from experiments.statistics import clustered_ci95
 from experiments.train import sb3_policy
 
@@ -101,10 +100,9 @@ def evaluated(config: Config, out: Path, name: str, seed: int) -> list[Episode]:
         ids = [scenario.id for scenario in chosen_scenarios("heldout")]
         chosen, seeds = paired_design(ids, config.episodes, seed)
         policy = policy_of(config, out, name, seed)
-        found = run_episodes(arguments, policy, chosen, seeds, ENV_ID, config.rows, f"{name}, seed {seed}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, [asdict(episode) for episode in found])
-    return [Episode(**saved) for saved in json.loads(path.read_text())]
+        label = f"{name}, seed {seed}"
+        save_episodes(path, run_episodes(arguments, policy, chosen, seeds, ENV_ID, config.rows, label))
+    return read_episodes(path)
 
 
 def policy_of(config: Config, out: Path, name: str, seed: int) -> Policy:

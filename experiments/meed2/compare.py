@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from dialog_envs import scenarios
 from dialog_envs.envs.empathy_intent import LAST, PREDICTED
 from dialog_envs.speakers.meed2 import POCKET as MEED2
 from experiments.comparison import paired_row
-from experiments.episodes import Episode, Policy, paired_design, run_episodes
+from experiments.episodes import Episode, Policy, paired_design, read_episodes, run_episodes, save_episodes
 from experiments.evaluate import print_table, values, write_episodes
 from experiments.page import write_transcript_page
 from experiments.plots import plot_bars
-from experiments.run_folder import ResultRow, model_files, open_run, write_json, write_results
+from experiments.run_folder import ResultRow, model_files, open_run, write_results
 from experiments.statistics import clustered_ci95
 from experiments.train import sb3_policy
 from reward_models.dmi.encoder import POCKET as ENCODER
@@ -132,10 +131,9 @@ def play(config: Config, name: str, seed: int) -> list[Episode]:
         policy = learn(config, seed, path.parent) if name == LEARNED else POLICIES[name](seed)
         known = [scenario.id for scenario in scenarios.load(config.heldout)]
         design = paired_design(known, config.episodes, seed)
-        played = run_episodes(config.env(scenarios=config.heldout), policy, *design, ENV_ID, config.rows, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, [vars(episode) for episode in played])
-    return [Episode(**episode) for episode in json.loads(path.read_text())]
+        arguments = config.env(scenarios=config.heldout)
+        save_episodes(path, run_episodes(arguments, policy, *design, ENV_ID, config.rows, name))
+    return read_episodes(path)
 
 
 def learn(config: Config, seed: int, folder: Path) -> Policy:

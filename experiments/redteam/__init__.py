@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from dialog_envs.envs.dat import load_lm
 from dialog_envs.names import look_up
-from experiments.episodes import Episode
+from experiments.episodes import read_episodes, save_episodes
 from experiments.redteam import report
 from experiments.redteam.attack import QUERIES, make_policies, play
 from experiments.redteam.config import CHANGEABLE, SYSTEMS, Config, Defender
 from experiments.redteam.report import Attack
-from experiments.run_folder import open_run, write_json
+from experiments.run_folder import open_run
 from experiments.train import CURVE, data_files, read_curve
 from experiments.watch import Watch
 
@@ -64,8 +64,7 @@ def run_cells(config: Config, seed: int, name: str, against: Defender | None) ->
     policies = make_policies(config, name, seed, against, folder)
     for defender in missing:
         episodes = play(config, name, policies, seed, defender, f"{name}, seed {seed}, against {defender}")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / defender.file, [vars(episode) for episode in episodes])
+        save_episodes(folder / defender.file, episodes)
 
 
 def cell_folder(config: Config, seed: int, name: str, against: Defender | None) -> Path:
@@ -85,9 +84,6 @@ def collected(config: Config) -> list[Attack]:
                 [json.loads(path.read_text()) for path in sorted(folder.glob(f"**/{QUERIES}"))] for folder in folders
             ]
             for defender in config.all_defenders():
-                told = [
-                    [Episode(**episode) for episode in json.loads((folder / defender.file).read_text())]
-                    for folder in folders
-                ]
+                told = [read_episodes(folder / defender.file) for folder in folders]
                 found.append(Attack(SYSTEMS[name], against, defender, told, curves, training))
     return found

@@ -19,8 +19,7 @@ from dialog_envs.envs.dat import load_lm, social_core
 from dialog_envs.lm.up_maps import up_mapping
 from dialog_envs.scenarios import AGENT
 from experiments import evaluate, steering, train
-from experiments.compare import read_episodes
-from experiments.episodes import Episode, Policy
+from experiments.episodes import Episode, Policy, read_episodes, save_episodes
 from experiments.fixed_action import action_dim
 from experiments.language import panel
 from experiments.run_folder import write_json
@@ -49,7 +48,7 @@ def run_cell(config: Config, key: str, seed: int) -> None:
         episodes = evaluate.evaluate_seed(arguments, policy, config.episodes, seed, config.rows, f"{key}, seed {seed}")
         if fresh:  # a cell that was broken off has no cost that is known
             write_json(folder / COST, {"cpu_minutes": (time.process_time() - began) / 60})
-        write_json(folder / EPISODES, [vars(episode) for episode in episodes])
+        save_episodes(folder / EPISODES, episodes)
     measure_language(config, folder)
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from experiments.compare import read_episodes
 from experiments.comparison import paired_row
-from experiments.episodes import Episode
+from experiments.episodes import Episode, read_episodes
 from experiments.evaluate import values
 from experiments.run_folder import ResultRow
 from experiments.statistics import clustered_ci95, mean_ci95
