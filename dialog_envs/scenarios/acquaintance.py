@@ -149,9 +149,10 @@ class _Conversation:
         self._say(AGENT if agent_turn else PARTNER, _opening(rng, self.split), "greet")
         while len(self.turns) < count:
             agent_turn = not agent_turn
-            if len(self.turns) >= farewell:
-                reply = "goodbye_reply" if len(self.turns) > farewell else "goodbye"
-                self._say(AGENT if agent_turn else PARTNER, self._line(reply), "goodbye")
+            parting = self.turns[-1].act == "goodbye"
+            if parting or (len(self.turns) >= farewell and not self.asks):  # a question is answered first
+                line = self._line("goodbye_reply" if parting else "goodbye")
+                self._say(AGENT if agent_turn else PARTNER, line, "goodbye")
             elif agent_turn:
                 self._agent_turn()
             else:
@@ -189,14 +190,14 @@ class _Conversation:
             self.said[speaker].add(told.kind)
 
     def _partner_turn(self) -> None:
-        asks, told, act = self.asks, self.told, self.turns[-1].act
+        asks, told = self.asks, self.told
         if asks:
             self._partner_answers(asks)
         elif told and told.kind in self._untold() and self._chance(P_RECIPROCATE):
             self._tell(PARTNER, self.cast.partner[told.kind], "metoo")
         elif told is None and self._untold() and self._chance(P_VOLUNTEER):
             self._tell(PARTNER, self.cast.partner[pick(self.rng, self._untold())], "aside")
-        elif act == "greet":
+        elif self._greeted():
             self._say(PARTNER, self._line("greet_reply"), "greet")
         elif self._chance(P_PARTNER_ASKS):
             self._ask(PARTNER, self._kind_to_ask(self.cast.agent, self.said[AGENT]), 0.5)
@@ -208,6 +209,11 @@ class _Conversation:
             self._say(PARTNER, self._line("continuer"), "react")
         else:
             self._chat(PARTNER)
+
+    def _greeted(self) -> bool:
+        """Return whether a greeting is to be returned: the first one, and one that asks back, but not for ever."""
+        last = self.turns[-1]
+        return last.act == "greet" and len(self.turns) < (5 if last.text.endswith("?") else 2)
 
     def _untold(self) -> list[str]:
         return [kind for kind in self.cast.partner if kind not in self.said[PARTNER]]
@@ -251,7 +257,7 @@ class _Conversation:
             self._say(AGENT, text, "react")
         elif ask + react < draw < ask + react + share:
             self._agent_shares(told)
-        elif act == "greet" and self._chance(0.7):
+        elif self._greeted() and self._chance(0.7):
             self._say(AGENT, self._line("greet_reply"), "greet")
         elif self.small:
             self._say(AGENT, pick(self.rng, self.small), "smalltalk")
