@@ -49,7 +49,7 @@ def control_candidates(
         if len(texts) >= minimum:
             codes = _codes(encoder, tokenizer, texts)
             order = (codes @ codes.mean(0)).argsort(descending=True, stable=True)
-            ranks = torch.linspace(0, len(texts) // 2 if count > 1 else 0, count).long()
+            ranks = torch.linspace(0, len(texts) // 2, count).long()
             found[name] = codes[order[ranks]].cpu().numpy()
     return found
 

@@ -197,7 +197,7 @@ class _Conversation:
             self._tell(PARTNER, self.cast.partner[told.kind], "metoo")
         elif told is None and self._untold() and self._chance(P_VOLUNTEER):
             self._tell(PARTNER, self.cast.partner[pick(self.rng, self._untold())], "aside")
-        elif self._greeted():
+        elif self._greeting_due():
             self._say(PARTNER, self._line("greet_reply"), "greet")
         elif self._chance(P_PARTNER_ASKS):
             self._ask(PARTNER, self._kind_to_ask(self.cast.agent, self.said[AGENT]), 0.5)
@@ -210,7 +210,7 @@ class _Conversation:
         else:
             self._chat(PARTNER)
 
-    def _greeted(self) -> bool:
+    def _greeting_due(self) -> bool:
         """Return whether a greeting is to be returned: the first one, and one that asks back, but not for ever."""
         last = self.turns[-1]
         return last.act == "greet" and len(self.turns) < (5 if last.text.endswith("?") else 2)
@@ -257,7 +257,7 @@ class _Conversation:
             self._say(AGENT, text, "react")
         elif ask + react < draw < ask + react + share:
             self._agent_shares(told)
-        elif self._greeted() and self._chance(0.7):
+        elif self._greeting_due() and self._chance(0.7):
             self._say(AGENT, self._line("greet_reply"), "greet")
         elif self.small:
             self._say(AGENT, pick(self.rng, self.small), "smalltalk")

@@ -16,7 +16,7 @@ from dialog_envs.lm.steering import UpMapping
 from dialog_envs.scenarios import AGENT, PARTNER, facts, load
 from dialog_envs.speakers.lm import LMSpeaker
 from experiments.obedience.config import Config
-from experiments.obedience.places import Place, control_of, reader, sample_control_places, sample_places
+from experiments.obedience.places import Place, control_of, kind_of, reader, sample_control_places, sample_places
 from reward_models.verification import asserts
 
 FACTS, CONTROLS = "facts", "controls"  # parts beside the kinds of scenarios
@@ -169,14 +169,21 @@ def choose_controls(
 
     They are tried on contexts of the training split alone.
     """
+    tried = {
+        kind: [dialogue for dialogue, _ in sample_control_places(kind, "train", seed, contexts)]
+        for kind in {kind_of(name) for name in candidates}
+    }
     chosen = {}
     for name, actions in candidates.items():
-        kind = name.partition("/")[0]
-        tried = [dialogue for dialogue, _ in sample_control_places(kind, "train", seed, contexts)]
-        said = steer(speaker, mapping, actions, tried, seed, rows, name)
-        read = reader(kind).agent_act
-        chosen[name] = actions[np.argmax([sum(f"{kind}/{read(text)}" == name for text in texts) for texts in said])]
+        kind = kind_of(name)
+        said = steer(speaker, mapping, actions, tried[kind], seed, rows, name)
+        chosen[name] = actions[np.argmax([sum(_read_act(kind, text) == name for text in texts) for texts in said])]
     return chosen
+
+
+def _read_act(kind: str, text: str) -> str:
+    """Return what the agent does with these words, as controls are named."""
+    return f"{kind}/{reader(kind).agent_act(text)}"
 
 
 def follow_controls(
@@ -202,7 +209,6 @@ def follow_controls(
         rolled += [(UNSTEERED, None, context, text) for context, text in zip(contexts, plain, strict=True)]
         rolled += [(f"{GRAMMAR}heldout", control_of(kind, own.act), context, own.text) for context, own in places]
         for system, name, context, text in rolled:
-            act = f"{kind}/{reader(kind).agent_act(text)}"
-            heard = context.turns[-1].text
+            act, heard = _read_act(kind, text), context.turns[-1].text
             answers.append(Answer(CONTROLS, system, seed, name or kind, heard, text, act, meant=name))
     return answers

@@ -9,6 +9,7 @@ import numpy as np
 
 from dialog_envs.scenarios.acquaintance import P_ANSWER
 from experiments.obedience.answers import GRAMMAR, STEERED, UNSTEERED, Answer
+from experiments.obedience.places import kind_of
 from experiments.run_folder import ResultRow
 from experiments.statistics import clustered_ci95
 
@@ -99,11 +100,6 @@ def control_rows(answers: Sequence[Answer]) -> tuple[list[ResultRow], list[Resul
     own = systems[f"{GRAMMAR}heldout"]
     together.append(row(own[0].system, f"controls/{READ_RIGHT}", by_seed(own, lambda answer: answer.as_meant)))
     return together, each
-
-
-def kind_of(control: str) -> str:
-    """Return the kind of a control: `"comfort"` of `"comfort/sympathy"`."""
-    return control.partition("/")[0]
 
 
 def _grouped(items: Iterable, key: Callable) -> dict:

@@ -95,6 +95,11 @@ def control_of(kind: str, act: str | None) -> str | None:
     return f"{kind}/{first}:{argument}" if first == "ask" else f"{kind}/{first}"
 
 
+def kind_of(control: str) -> str:
+    """Return the kind of a control: `"comfort"` of `"comfort/sympathy"`."""
+    return control.partition("/")[0]
+
+
 def control_replies(dialogues: Sequence[Dialogue]) -> dict[str, list[str]]:
     """Return the agent's turns of the grammar's dialogues by the control that they are examples of."""
     replies: dict[str, list[str]] = defaultdict(list)
