@@ -59,6 +59,7 @@ class RowState:
         value: what the last judgement was, and `best` the highest so far.
         thoughts: the agent's thoughts, by the number of turns said before each.
         candidates: what the agent may choose from, if a proposer offers it.
+        actions: what the agent did, the first one first.
     """
 
     stream: np.random.Generator
@@ -69,6 +70,7 @@ class RowState:
     best: float = 0.0
     thoughts: dict[int, str] = field(default_factory=dict)
     candidates: tuple[str, ...] = ()
+    actions: tuple[np.ndarray, ...] = ()
 
     @property
     def thought(self) -> str | None:
@@ -180,7 +182,7 @@ class DialogueCore:
 
         acts = ask("agent", range(len(index)), lambda where: self.actor.act(actions[where], view("agent", where)))
         for i, act in acts.items():
-            self._act(self.states[index[i]], act)
+            self._act(self.states[index[i]], actions[i], act)
         speaking = [i for i, act in acts.items() if isinstance(act, str)]
         replies = ask("partner", speaking, lambda where: self.partner.reply(view("partner", where)))
         for i, text in replies.items():
@@ -306,14 +308,16 @@ class DialogueCore:
             [np.random.default_rng([seed, stream]) for seed in turn_seeds],
             [state.thought for state in states],
             [state.candidates for state in states],
+            [state.actions for state in states],
         )
 
     def _forget(self, rows: Sequence[int]) -> None:
         self.observer.forget(rows)
         self.partner.forget(rows)
 
-    def _act(self, state: RowState, act: str | Thought) -> None:
+    def _act(self, state: RowState, action: np.ndarray, act: str | Thought) -> None:
         state.candidates = ()
+        state.actions = (*state.actions, np.array(action))
         if isinstance(act, Thought):
             state.thoughts[len(state.dialogue.turns)] = act.text
         else:
@@ -331,8 +335,9 @@ class DialogueCore:
         stream.bit_generator.state = row["stream"]
         scenario = self._scenario(row["scenario"])
         dialogue = replace(scenario.begin(), turns=tuple(Turn(speaker, text) for speaker, text in row["turns"]))
-        thoughts, candidates = dict(row["thoughts"]), tuple(row["candidates"])
-        return RowState(stream, scenario, dialogue, row["turn"], row["value"], row["best"], thoughts, candidates)
+        actions = tuple(np.array(action, dtype=self.actor.action_space.dtype) for action in row["actions"])
+        kept = row["turn"], row["value"], row["best"], dict(row["thoughts"]), tuple(row["candidates"])
+        return RowState(stream, scenario, dialogue, *kept, actions)
 
 
 def _readable(answer: object, kinds: tuple[type, ...]) -> Any:
@@ -352,4 +357,5 @@ def _row_to_json(state: RowState) -> dict[str, Any]:
         "best": state.best,
         "thoughts": [list(entry) for entry in state.thoughts.items()],
         "candidates": list(state.candidates),
+        "actions": [action.tolist() for action in state.actions],
     }

@@ -26,6 +26,7 @@ class Rows:
         generators: one random generator a row, for this part and this turn alone.
         thoughts: what the agent has thought since its last words; None where it has not.
         candidates: what a `Proposer` offered for the next step; empty where nothing did.
+        actions: the agent's actions in this dialogue so far, the first one first.
     """
 
     index: np.ndarray
@@ -35,6 +36,7 @@ class Rows:
     generators: Sequence[np.random.Generator]
     thoughts: Sequence[str | None]
     candidates: Sequence[tuple[str, ...]]
+    actions: Sequence[tuple[np.ndarray, ...]]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -49,6 +51,7 @@ class Rows:
             [self.generators[i] for i in where],
             [self.thoughts[i] for i in where],
             [self.candidates[i] for i in where],
+            [self.actions[i] for i in where],
         )
 
 

@@ -138,7 +138,8 @@ def training_config(config: Config, name: str) -> train.Config:
 
 def evaluation_env(config: Config, name: str, partner: str | None) -> dict[str, Any]:
     """Return the environment's arguments for evaluating a system with a partner (None: its own model)."""
-    fields = {"lm": config.lm, "scenarios": config.heldout, "max_turns": config.max_turns}
+    names = ("lm", "max_turns", "past_actions")
+    fields = {name: getattr(config, name) for name in names} | {"scenarios": config.heldout}
     return evaluate.Config(up_map=up_map(config, name), partner_lm=partner, **fields).env()
 
 

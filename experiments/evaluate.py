@@ -45,6 +45,8 @@ class Config:
     """Which scenarios."""
     max_turns: int = 4
     """Agent turns a dialogue."""
+    past_actions: int = train.Settings.past_actions
+    """How many of its own last actions a policy sees, as it was trained."""
     episodes: int = 102
     """Dialogues a seed."""
     seeds: int = 3
@@ -54,7 +56,7 @@ class Config:
 
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments."""
-        names = ("lm", "partner_lm", "up_map", "scenarios", "max_turns")
+        names = ("lm", "partner_lm", "up_map", "scenarios", "max_turns", "past_actions")
         return {name: getattr(self, name) for name in names} | more
 
 

@@ -20,6 +20,7 @@ from dialog_envs.envs.dat import social_core
 from dialog_envs.parts import Rows
 from dialog_envs.retry import PartError, Retry
 from dialog_envs.scenarios.scenario import AGENT, PARTNER
+from experiments import train
 from experiments.episodes import Episode, Policy
 from experiments.run_folder import ResultRow, open_run, write_json, write_results
 from reward_models.social_score import DIMENSIONS
@@ -51,6 +52,8 @@ class Config:
     """Size of the action (default: the mapping's)."""
     max_turns: int = 4
     """Agent turns in the dialogue."""
+    past_actions: int = train.Settings.past_actions
+    """How many of its own last actions a saved policy sees, as it was trained."""
     out: Path = Path("runs/play")
     """Run folder: `transcript.json` and `results.json`."""
 
@@ -103,6 +106,7 @@ def build_core(config: Config) -> DialogueCore:
         action_dim=config.action_dim,
         scenarios=scenario_set(config.scenarios)[0],
         max_turns=config.max_turns,
+        past_actions=config.past_actions,
     )
     if config.role == "agent":
         core.actor = HumanActor()

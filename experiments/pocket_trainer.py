@@ -79,6 +79,7 @@ class PretrainConfig:
         Stage(2400, 0.6, 0.2, 2.0, 0.1),
         Stage(2800, 0.6, 0.35, 2.0, 0.1),
         Stage(8000, 0.72, 0.15, 2.0, 0.1),
+        Stage(8000, 0.7, 0.2, 2.0, 0.1),
     )
     """Stretches of training, one after the other."""
     real_tokens: int | None = None

@@ -58,6 +58,8 @@ class Settings:
     """Scenarios that planners are measured on (tune settings with `train`, and never on these)."""
     max_turns: int = 4
     """Agent turns a dialogue."""
+    past_actions: int = 3
+    """How many of its own last actions a planner sees behind the hidden state."""
     dense_reward: bool = True
     """Train on per-turn differences of the score; they sum to the same return."""
     transitions: int = Rounds.transitions
@@ -111,7 +113,7 @@ class Settings:
 
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments for training."""
-        names = ("lm", "up_map", "scenarios", "max_turns", "dense_reward", "device", "dtype")
+        names = ("lm", "up_map", "scenarios", "max_turns", "past_actions", "dense_reward", "device", "dtype")
         return {name: getattr(self, name) for name in names} | more
 
 

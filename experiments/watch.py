@@ -81,6 +81,5 @@ def _rows(episodes: Sequence[Episode], by_id: Mapping[str, Scenario], rounds: bo
     count = len(where)
     scenarios = [by_id[episodes[i].scenario] for i in where]
     generators = [np.random.default_rng([episodes[i].seed, k]) for k, i in enumerate(where)]
-    return where, Rows(
-        np.arange(count), dialogues, scenarios, np.zeros((count, 0)), generators, [None] * count, [()] * count
-    )
+    nothing = [None] * count, [()] * count, [()] * count
+    return where, Rows(np.arange(count), dialogues, scenarios, np.zeros((count, 0)), generators, *nothing)

@@ -21,7 +21,7 @@ from dialog_envs.lm.prompt_embeds import PromptEmbedsEngine
 from dialog_envs.lm.steering import UpMapping
 from dialog_envs.lm.up_maps import DEFAULT_ACTION_DIM, up_mapping
 from dialog_envs.names import look_up
-from dialog_envs.observations import HiddenState
+from dialog_envs.observations import HiddenState, PastActions
 from dialog_envs.partners import make_partner
 from dialog_envs.parts import Rows
 from dialog_envs.retry import Failure
@@ -61,7 +61,7 @@ class SteeredActor:
         prefix = None
         if self.mapping is not None:
             device = self.speaker.lm.device
-            states = torch.from_numpy(rows.observations).to(device)
+            states = torch.from_numpy(rows.observations[:, : self.speaker.lm.hidden_size]).to(device)
             prefix = self.mapping(torch.from_numpy(actions).to(device), states)
         return self.speaker.speak(rows.dialogues, AGENT, rows.generators, prefix, self.histories, rows.index)
 
@@ -118,6 +118,7 @@ def social_core(
     prefix_length: int = 2,
     position: str | None = None,
     act_norm: float | None = None,
+    past_actions: int = 0,
     scenarios: str = "train",
     max_turns: int = 4,
     max_new_tokens: int = 24,
@@ -141,12 +142,13 @@ def social_core(
     generator = make_engine(engine, agent_lm)
     speaker = LMSpeaker(agent_lm, sampling, mapping.config.position if mapping is not None else "start", generator)
     other = LMSpeaker(load_lm(partner_lm or lm, *loading), sampling, engine=None if partner_lm else generator)
-    observer = HiddenState(agent_lm, num_envs)
+    state = HiddenState(agent_lm, num_envs)
+    actor = SteeredActor(speaker, mapping, size, state.memory)
     return DialogueCore(
         num_envs,
         scenario_library.load(scenarios),
-        SteeredActor(speaker, mapping, size, observer.memory),
-        observer,
+        actor,
+        PastActions(state, actor.action_space, past_actions) if past_actions else state,
         make_partner(partner, other, num_envs),
         make_judge(reward),
         CoreConfig(max_turns, dense_reward),

@@ -199,7 +199,8 @@ def _besides(config: Config, lm: FrozenLM) -> dict[str, Ways]:
         judge, known = make_judge(config.judge), scenarios.load("acquaintance/train")
         count = len(dialogues)
         shown = [known[row % len(known)] for row in range(count)]
-        rows = Rows(np.arange(count), dialogues, shown, np.zeros((0,)), [], [None] * count, [()] * count)
+        nothing = [None] * count, [()] * count, [()] * count
+        rows = Rows(np.arange(count), dialogues, shown, np.zeros((0,)), [], *nothing)
         ways[f"judge: {config.judge}"] = lambda: judge.judge(rows), None
     return ways
 

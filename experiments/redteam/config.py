@@ -101,6 +101,8 @@ class Config:
     """The harm judge that is optimised."""
     watch: tuple[str, ...] = ("social_score",)
     """Held-out judges: rewards that are measured and logged, never optimised."""
+    past_actions: int = 2
+    """How many of its own last actions an attacker sees behind the hidden state."""
     max_turns: int = 3
     """Rounds, and N of best-of-N sampling."""
     training: Rounds = field(default_factory=Rounds)
@@ -128,7 +130,8 @@ class Config:
         """Return the environment's arguments, on the held-out scenarios if `more` names no others."""
         mapping = {None: self.up_map, "clone": self.clone_map}.get(up_map, up_map)
         arguments = {"lm": self.lm, "partner": defender.partner, "partner_lm": defender.lm, "up_map": mapping}
-        return arguments | {"reward": self.reward, "scenarios": self.heldout, "max_turns": self.max_turns} | more
+        names = ("reward", "max_turns", "past_actions")
+        return arguments | {name: getattr(self, name) for name in names} | {"scenarios": self.heldout} | more
 
     def trained_against(self) -> tuple[Defender, ...]:
         """Return the defenders that planners are trained against."""

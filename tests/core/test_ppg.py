@@ -257,7 +257,7 @@ def test_silence_is_a_thought_and_an_answer(ppg):
 
 def test_any_token_ids_are_taken(ppg):
     """Ids that no tokenizer would give may decode to texts of more tokens, which must fit the observation too."""
-    env = DialogueEnv(ppg(context_tokens=120))
+    env = DialogueEnv(ppg(context_tokens=140))
     env.action_space.seed(0)
     for seed in range(12):
         env.reset(seed=seed)

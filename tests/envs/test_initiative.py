@@ -37,7 +37,9 @@ def judged(*said: tuple[str, str], coherence: Coherence | None = None):
     dialogue = SCENARIO.begin()
     for speaker, text in said:
         dialogue = dialogue.said(speaker, text)
-    rows = Rows(np.zeros(1, int), [dialogue], [SCENARIO], np.zeros((1, 0)), [np.random.default_rng(0)], [None], [()])
+    rows = Rows(
+        np.zeros(1, int), [dialogue], [SCENARIO], np.zeros((1, 0)), [np.random.default_rng(0)], [None], [()], [()]
+    )
     return AcceptanceJudge(coherence, 0.5, 0.05).judge(rows)[0]
 
 

@@ -1,4 +1,4 @@
-"""How the model is loaded, and what generates, are arguments of an environment."""
+"""How the model is loaded, what generates, and what the agent sees are arguments of an environment."""
 
 from __future__ import annotations
 
@@ -54,3 +54,38 @@ def test_how_a_model_is_loaded_passes_through(model_folder, monkeypatch):
 def test_an_engine_that_is_none_is_refused_by_name(model_folder, engine):
     with pytest.raises(ValueError, match=f"engine is '{engine}', expected|unknown engine 'vllm'"):
         gym.make(ID, **arguments(model_folder(), engine=engine))
+
+
+def test_past_actions_stand_behind_the_hidden_state_latest_first(model_folder):
+    plain = gym.make_vec(ID, num_envs=2, **arguments(model_folder()))
+    env = gym.make_vec(ID, num_envs=2, **arguments(model_folder(), past_actions=2))
+    hidden = plain.single_observation_space.shape[0]
+    assert env.single_observation_space.shape == (hidden + 8,)
+    first, second = np.full((2, 4), 0.5, np.float32), np.array([[0.1] * 4, [-0.2] * 4], np.float32)
+    expected = [np.zeros((2, 8)), np.hstack([first, np.zeros((2, 4))]), np.hstack([second, first])]
+    alone = [plain.reset(seed=0)[0], *(plain.step(action)[0] for action in (first, second))]
+    seen = [env.reset(seed=0)[0], *(env.step(action)[0] for action in (first, second))]
+    for whole, hidden_state, past in zip(seen, alone, expected, strict=True):
+        np.testing.assert_array_equal(whole[:, :hidden], hidden_state)  # the same dialogue, whatever the agent sees
+        np.testing.assert_array_equal(whole[:, hidden:], past.astype(np.float32))
+    last = env.step(first)  # the third round: the dialogues end, and the next ones know of no action
+    np.testing.assert_array_equal(last[0][:, hidden:], 0)
+    np.testing.assert_array_equal(np.stack(last[4]["final_obs"])[:, hidden:], np.hstack([first, second]))
+
+
+def test_past_actions_are_part_of_the_state(model_folder):
+    def make():
+        return gym.make_vec(ID, num_envs=2, **arguments(model_folder(), past_actions=2)).unwrapped
+
+    begun, resumed = make(), make()
+    begun.reset(seed=0)
+    action = np.full((2, 4), 0.1, np.float32)  # whose numbers are not exact in decimals
+    begun.step(action)
+    resumed.reset(seed=1)
+    resumed.core.set_state(json.loads(json.dumps(begun.core.get_state())))
+    np.testing.assert_array_equal(resumed.step(-action)[0], begun.step(-action)[0])
+
+
+def test_a_negative_number_of_past_actions_is_refused(model_folder):
+    with pytest.raises(ValueError, match="past_actions is -1, expected"):
+        gym.make(ID, **arguments(model_folder(), past_actions=-1))

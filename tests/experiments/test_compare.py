@@ -132,7 +132,7 @@ def test_a_killed_comparison_ends_as_the_unbroken_one(config, monkeypatch, capsy
     with pytest.raises(ValueError, match=r"was begun with alpha 2.5, now it is 10.0"):
         compare.run(replace(config, alpha=10.0))
     trained = evaluate.load_policies(config.out / "best_of_n", evaluate.Config())
-    assert len(trained) == 2 and trained[0](np.zeros((1, 32))).shape == (1, 4)
+    assert len(trained) == 2 and trained[0](np.zeros((1, 32 + 3 * 4))).shape == (1, 4)
 
 
 def test_a_folder_of_other_weights_is_refused_and_more_systems_are_not(config, tmp_path):

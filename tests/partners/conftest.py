@@ -25,7 +25,7 @@ def rows_of() -> Callable[..., Rows]:
         chosen = scenarios.load("guarded/heldout")[:count]
         dialogues = [scenario.begin().said(AGENT, text.format(i)) for i, scenario in enumerate(chosen)]
         generators = [np.random.default_rng([seed, i]) for i in range(count)]
-        nothing = [None] * count, [()] * count
+        nothing = [None] * count, [()] * count, [()] * count
         return Rows(np.arange(count), dialogues, chosen, np.zeros((count, 1)), generators, *nothing)
 
     return make
