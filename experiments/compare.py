@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,13 @@ class System:
         label: its name in tables.
         algorithm: what trains it; None for a policy that needs no training.
         up_map: its up-mapping: a name, or None for the configuration's; `"clone"` is the configuration's clone.
-        rounds: of TD3+BC; None for the configuration's.
+        settings: of training, where they are not the configuration's.
     """
 
     label: str
     algorithm: train.Algorithm | None = None
     up_map: str | None = None
-    rounds: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 SYSTEMS = {
@@ -47,7 +47,10 @@ SYSTEMS = {
     "best_fixed": System("best fixed action", "best_fixed"),
     "best_of_n": System("best of N actions", "best_of_n"),
     "td3_bc": System(comparison.PLANNER, "td3_bc"),
-    "td3_bc_offline": System(f"{comparison.PLANNER}, random transitions alone", "td3_bc", rounds=1),
+    "td3_bc_offline": System(f"{comparison.PLANNER}, random transitions alone", "td3_bc", settings={"rounds": 1}),
+    "td3_bc_forgetful": System(
+        f"{comparison.PLANNER}, not shown its past actions", "td3_bc", settings={"past_actions": 0}
+    ),
     "td3": System("TD3", "td3"),
     "sac": System("SAC", "sac"),
     "ppo": System("PPO", "ppo"),
@@ -119,7 +122,8 @@ def make_policy(config: Config, name: str, seed: int) -> Policy:
         training = training_config(config, name)
         # A run folder of `train`, which `evaluate` can read
         open_run(training.out, "train", training, train.data_files(config.lm, training.up_map))
-        buffer = config.out / "buffers" / f"{system.up_map or 'main'}_seed_{seed}.safetensors"  # shared by algorithms
+        tag = f"{system.up_map or 'main'}_{training.past_actions}_seed_{seed}"  # buffers are shared by algorithms
+        buffer = config.out / "buffers" / f"{tag}.safetensors"
         return train.train_seed(training, seed, training.out, buffer)[0]
     size = action_dim(evaluation_env(config, name, None))
     if name == "random":
@@ -129,18 +133,16 @@ def make_policy(config: Config, name: str, seed: int) -> Policy:
 
 def training_config(config: Config, name: str) -> train.Config:
     """Return what a system is trained with."""
-    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(train.Settings)}
+    settings = {one.name: getattr(config, one.name) for one in dataclasses.fields(train.Settings)}
     system = SYSTEMS[name]
     settings |= {"up_map": up_map(config, name), "out": config.out / name, "algorithm": system.algorithm}
-    settings |= {} if system.rounds is None else {"rounds": system.rounds}
-    return train.Config(**settings)
+    return train.Config(**settings | dict(system.settings))
 
 
 def evaluation_env(config: Config, name: str, partner: str | None) -> dict[str, Any]:
     """Return the environment's arguments for evaluating a system with a partner (None: its own model)."""
-    names = ("lm", "max_turns", "past_actions")
-    fields = {name: getattr(config, name) for name in names} | {"scenarios": config.heldout}
-    return evaluate.Config(up_map=up_map(config, name), partner_lm=partner, **fields).env()
+    settings = dataclasses.replace(config, **SYSTEMS[name].settings)
+    return evaluate.Config.of(settings, up_map=up_map(config, name), partner_lm=partner).env()
 
 
 def up_map(config: Config, name: str) -> str:

@@ -84,7 +84,7 @@ def run(config: Config) -> Path:
         look_up("set", name, dict.fromkeys(SETS))
     if "expert" in config.sets and config.expert is None:
         raise ValueError("an expert set takes --expert: a run folder of `python -m experiments train`, or a policy")
-    arguments = json.loads(config.arguments)
+    arguments = evaluate.planner_view(config.expert) | json.loads(config.arguments)
     out = open_run(config.out, "datasets", config, model_files(arguments.get("lm", "pocket")))
     partial = out / f"{FOLDER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -138,7 +138,7 @@ def find_policy(config: Config, name: str, space: Space, recorder: Recorder) -> 
         described = config.expert / "run.json"
         by_preset = described.is_file() and json.loads(described.read_text())["config"].get("preset")
         found = presets.load_policies(config.expert) if by_preset else None
-        return (found or evaluate.load_policies(config.expert, evaluate.Config()))[0]
+        return (found or evaluate.load_policies(config.expert))[0]
     if name == "random":
         actions = getattr(recorder.core.actor, "action_set", None)
         return RandomPolicy(space, config.seed, actions) if actions else SamplingPolicy(space, config.seed)

@@ -25,6 +25,8 @@ from experiments.run_folder import ResultRow, model_files, open_run, write_json,
 from experiments.statistics import clustered_ci95
 from experiments.train import ENV_ID, LOADERS, POLICY, sb3_policy
 
+PLANNER_VIEW = ("lm", "up_map", "past_actions")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -40,19 +42,25 @@ class Config:
     partner_lm: str | None = None
     """Another model for the partner (default: the same)."""
     up_map: str = "latent"
-    """Up-mapping of `random` and of policy files."""
+    """Up-mapping of `random` and of policy files; a run folder knows its own."""
     scenarios: str = "heldout"
     """Which scenarios."""
     max_turns: int = 4
     """Agent turns a dialogue."""
     past_actions: int = train.Settings.past_actions
-    """How many of its own last actions a policy sees, as it was trained."""
+    """How many of its own last actions a policy file sees, as it was trained; a run folder knows its own."""
     episodes: int = 102
     """Dialogues a seed."""
     seeds: int = 3
     """Seeds of the dialogues."""
     rows: int = 64
     """Dialogues at a time."""
+
+    @classmethod
+    def of(cls, settings: train.Settings, **more: Any) -> Config:
+        """Return how planners of these settings are played: on held-out scenarios, seeing what they were shown."""
+        names = ("lm", "max_turns", "past_actions")
+        return cls(scenarios=settings.heldout, **{name: getattr(settings, name) for name in names}, **more)
 
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments."""
@@ -87,7 +95,7 @@ def find_system(name: str, config: Config) -> System:
     """Return the system of a name, a run folder or a policy file.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is none of them, or its planners were trained on another model.
     """
     if name in ("unsteered", "clone"):
         arguments = config.env(up_map="none" if name == "unsteered" else "clone")
@@ -96,11 +104,23 @@ def find_system(name: str, config: Config) -> System:
         size = action_dim(config.env())
         space = gym.spaces.Box(-1.0, 1.0, (size,), np.float32)
         return System(config.env(), [RandomPolicy(space, seed, "sphere") for seed in range(config.seeds)])
-    policies = load_policies(Path(name), config)
-    return System(config.env(), [policies[seed % len(policies)] for seed in range(config.seeds)])
+    policies, bound = load_policies(Path(name)), planner_view(Path(name))
+    if bound.get("lm", config.lm) != config.lm:
+        raise ValueError(f"the planners of {name} were trained on lm {bound['lm']!r}, expected {config.lm!r} (--lm)")
+    return System(config.env(**bound), [policies[seed % len(policies)] for seed in range(config.seeds)])
 
 
-def load_policies(path: Path, config: Config) -> list[Policy]:
+def planner_view(path: Path | None) -> dict[str, Any]:
+    """Return the environment's arguments that the planners of a run folder are bound to: model, mapping, past actions.
+
+    Nothing for a policy file, and for a run by a preset, whose arguments are the environment's own.
+    """
+    described = None if path is None else path / "run.json"
+    training = json.loads(described.read_text())["config"] if described and described.is_file() else {}
+    return {} if training.get("preset") else {name: training[name] for name in PLANNER_VIEW if name in training}
+
+
+def load_policies(path: Path) -> list[Policy]:
     """Return the policies of a run folder of `train`, one a seed, or of one policy file.
 
     Raises:

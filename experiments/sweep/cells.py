@@ -54,7 +54,7 @@ def run_cell(config: Config, key: str, seed: int) -> None:
 
 def make_agent(config: Config, cell: Cell, seed: int, folder: Path) -> tuple[Mapping[str, Any], Policy]:
     """Train what a cell trains; return the arguments of the environment that it is measured in, and its policy."""
-    arguments = evaluate.Config(lm=config.lm, scenarios=config.heldout, max_turns=config.max_turns).env()
+    arguments = evaluate.Config.of(config).env()
     if cell.algorithm == REINFORCE:
         learned = train_own_weights(config, cell, seed, folder)
         arguments |= {"lm": str(learned), "partner_lm": config.lm, "up_map": "none"}

@@ -257,10 +257,11 @@ def test_silence_is_a_thought_and_an_answer(ppg):
 
 def test_any_token_ids_are_taken(ppg):
     """Ids that no tokenizer would give may decode to texts of more tokens, which must fit the observation too."""
-    env = DialogueEnv(ppg(context_tokens=140))
+    env = DialogueEnv(ppg(context_tokens=120))
     env.action_space.seed(0)
+    short = sorted(env.core.scenarios.values(), key=lambda scenario: len(scenario.agent_situation))
     for seed in range(12):
-        env.reset(seed=seed)
+        env.reset(seed=seed, options={"scenario": short[seed].id})  # whose persona leaves room for another
         for _ in range(2):
             action = env.action_space.sample()
             action[np.isin(action, env.core.actor.ends)] = 200 + seed  # never the end

@@ -21,7 +21,7 @@ from experiments.episodes import Episode, paired_design
 from experiments.statistics import mean_ci95
 
 SYSTEMS = ("unsteered", "random", "self_cloned", "best_fixed", "best_of_n", "td3_bc", "td3", "td3_bc_pca")
-SYSTEMS += ("td3_bc_clone", "td3_bc_offline")
+SYSTEMS += ("td3_bc_clone", "td3_bc_offline", "td3_bc_forgetful")
 HELD_OUT = [scenario.id for scenario in scenarios.load("heldout")]
 BROKEN = paired_design(HELD_OUT, 5, 0)[0][2]  # the third of seed 0's scenarios
 
@@ -103,8 +103,8 @@ def test_a_killed_comparison_ends_as_the_unbroken_one(config, monkeypatch, capsy
 
     # random transitions are collected once for a mapping and a seed, and shared; those of rounds are a planner's own
     shared = [path.name for path in collected if path.parent.name == "buffers"]
-    assert set(shared) == {"main_seed_0.safetensors", "main_seed_1.safetensors"}
-    assert len(collected) == len(shared) + 2 * 2 * 3, "two rounds, two seeds, three planners"
+    assert set(shared) == {"main_3_seed_0.safetensors", "main_3_seed_1.safetensors"}
+    assert len(collected) == len(shared) + 2 * 2 * 4, "two rounds, two seeds, four planners"
     first = [json.loads((config.out / name / "seed_0/episodes.json").read_text()) for name in SYSTEMS]
     assert len({json.dumps([(e["scenario"], e["seed"]) for e in episodes]) for episodes in first}) == 1
 
@@ -131,7 +131,7 @@ def test_a_killed_comparison_ends_as_the_unbroken_one(config, monkeypatch, capsy
     # other settings take another folder; what was trained can be evaluated alone
     with pytest.raises(ValueError, match=r"was begun with alpha 2.5, now it is 10.0"):
         compare.run(replace(config, alpha=10.0))
-    trained = evaluate.load_policies(config.out / "best_of_n", evaluate.Config())
+    trained = evaluate.load_policies(config.out / "best_of_n")
     assert len(trained) == 2 and trained[0](np.zeros((1, 32 + 3 * 4))).shape == (1, 4)
 
 

@@ -13,15 +13,16 @@ from agents.baselines import ConstantPolicy
 from agents.minari_data import load
 from experiments import datasets
 from experiments.__main__ import main
+from experiments.run_folder import write_json
 
 
 @pytest.fixture
 def config(model_folder, tmp_path):
     arguments = {"lm": str(model_folder()), "up_map": "pca", "action_dim": 4, "max_new_tokens": 6, "max_turns": 2}
-    ConstantPolicy(np.full(4, 0.5)).save(tmp_path / "fixed_action.safetensors")
-    return datasets.Config(
-        arguments=json.dumps(arguments), expert=tmp_path / "fixed_action.safetensors", episodes=7, rows=3, out=tmp_path
-    )
+    run = tmp_path / "run"
+    ConstantPolicy(np.full(4, 0.5)).save(run / "seed_0/fixed_action.safetensors")
+    write_json(run / "run.json", {"config": {"past_actions": 1, "preset": None}})  # what it saw in training
+    return datasets.Config(arguments=json.dumps(arguments), expert=run, episodes=7, rows=3, out=tmp_path)
 
 
 def test_three_sets_on_the_same_dialogues(config):
@@ -33,6 +34,7 @@ def test_three_sets_on_the_same_dialogues(config):
         assert dataset.total_episodes == 7 == rows[name, "episode_return"]["n"]
         assert dataset.total_steps == rows[name, "transitions"]["value"]
         metadata = list(dataset.storage.get_episode_metadata(range(7)))
+        assert dataset.env_spec.kwargs["past_actions"] == 1
         designs.append([(one["seed"], one["options"]["scenario"]) for one in metadata])
         actions = np.concatenate([episode.actions for episode in dataset.iterate_episodes()])
         if name == "unsteered":

@@ -90,7 +90,7 @@ def test_train_then_evaluate(algorithm, model_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(train.Config, "env", small_env(train.Config.env))
     config = train.Config(
         algorithm=algorithm, out=tmp_path / "train", lm=folder, up_map="pca", transitions=32, steps=8, seeds=1, rows=4,
-        rounds=2, evaluations=2, evaluation_episodes=4, max_turns=2, choices=8, candidates=2,
+        rounds=2, evaluations=2, evaluation_episodes=4, max_turns=2, choices=8, candidates=2, past_actions=1,
     )  # fmt: skip
     out = train.run(config)
     points = {"ppo": 1, "best_of_n": 1, "best_fixed": 1}  # PPO steps whole rollouts, the last two are measured once
@@ -100,8 +100,11 @@ def test_train_then_evaluate(algorithm, model_folder, tmp_path, monkeypatch):
     config = evaluate.Config(
         ("unsteered", "random", str(out)), tmp_path / "evaluate", folder, up_map="pca", episodes=4, seeds=2, rows=4
     )
-    found = results(evaluate.run(config))
+    found = results(evaluate.run(config))  # whose own number of past actions is another
     assert ("train", "gain_over_unsteered") in found and ("random", "perplexity") in found
+    other = replace(config, policies=(str(out),), lm="pocket", out=tmp_path / "other")
+    with pytest.raises(ValueError, match=r"were trained on lm .*, expected 'pocket'"):
+        evaluate.run(other)
 
 
 @pytest.mark.slow
