@@ -135,8 +135,7 @@ def find_policy(config: Config, name: str, space: Space, recorder: Recorder) -> 
         ValueError: nothing is unsteered in this environment.
     """
     if name == "expert":
-        described = config.expert / "run.json"
-        by_preset = described.is_file() and json.loads(described.read_text())["config"].get("preset")
+        by_preset = evaluate.trained_with(config.expert).get("preset")
         found = presets.load_policies(config.expert) if by_preset else None
         return (found or evaluate.load_policies(config.expert))[0]
     if name == "random":

@@ -110,13 +110,18 @@ def find_system(name: str, config: Config) -> System:
     return System(config.env(**bound), [policies[seed % len(policies)] for seed in range(config.seeds)])
 
 
+def trained_with(path: Path | None) -> dict[str, Any]:
+    """Return the configuration that a run folder of planners was begun with; nothing for a policy file."""
+    described = None if path is None else path / "run.json"
+    return json.loads(described.read_text())["config"] if described and described.is_file() else {}
+
+
 def planner_view(path: Path | None) -> dict[str, Any]:
     """Return the environment's arguments that the planners of a run folder are bound to: model, mapping, past actions.
 
     Nothing for a policy file, and for a run by a preset, whose arguments are the environment's own.
     """
-    described = None if path is None else path / "run.json"
-    training = json.loads(described.read_text())["config"] if described and described.is_file() else {}
+    training = trained_with(path)
     return {} if training.get("preset") else {name: training[name] for name in PLANNER_VIEW if name in training}
 
 
