@@ -6,6 +6,7 @@ phase 1 it responds. `PPG-v0` takes both as token ids; `ppg_select.py` takes a c
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import gymnasium as gym
@@ -109,6 +110,22 @@ class PromptTokens:
         high = [len(PHASES) - 1, length, length, *[len(lm.tokenizer) - 1] * length]
         self.observation_space = Box(0, np.array(high), dtype=np.int64)
 
+    def make_sure_of_room(self, scenarios: Sequence[Scenario], thought: int) -> None:
+        """Check that the longest own persona and a thought of so many tokens fit into a prompt.
+
+        Raises:
+            ValueError: they do not.
+        """
+        own = {scenario.agent_situation for scenario in scenarios}
+        dialogues = [personas_view(Dialogue(situations={AGENT: persona}), AGENT) for persona in own]
+        prompts = PromptRenderer(self.prompts.tokenizer, sys.maxsize).render_batch(dialogues, [AGENT] * len(dialogues))
+        longest = max(len(prompt.ids) for prompt in prompts)
+        if longest + thought > self.prompts.max_tokens:
+            raise ValueError(
+                f"context_tokens is {self.prompts.max_tokens}, expected at least {longest + thought}: {longest} "
+                f"for the longest own persona and {thought} for a thought (action_tokens)"
+            )
+
     def observe(self, rows: Rows) -> np.ndarray:
         """Return the observations `(n, 3 + length)`."""
         prompts = self.prompts.render_batch(views(rows), [AGENT] * len(rows))
@@ -191,11 +208,14 @@ def ppg_core(
     """Build the core of `DialogEnvs/PPG-v0`; the environment's page explains the arguments."""
     agent_lm = load_lm(lm, device, dtype)
     speaker = LMSpeaker(load_lm(partner_lm or lm, device, dtype), Sampling(max_new_tokens, temperature, min_p))
+    chosen = chosen_scenarios(scenarios, personas, partner, max_turns)
+    prompts = PromptTokens(agent_lm, context_tokens)
+    prompts.make_sure_of_room(chosen, action_tokens)
     return DialogueCore(
         num_envs,
-        chosen_scenarios(scenarios, personas, partner, max_turns),
+        chosen,
         TokenWriter(agent_lm, action_tokens),
-        PromptTokens(agent_lm, context_tokens),
+        prompts,
         make_partner(partner, speaker, num_envs),
         make_judge(reward),
         CoreConfig(max_turns, rounds=True),

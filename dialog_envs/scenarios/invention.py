@@ -21,10 +21,14 @@ _ARTICLE = re.compile(r"^(?:an?|the|my|two|three|four|five|six|seven|eight|ten|t
 
 
 def word_pool(texts: Iterable[str], held_out: Iterable[str], at_least: int = 5) -> tuple[str, ...]:
-    """Return the words of 3 to 10 letters that occur `at_least` times in the texts and in no held-out value."""
+    """Return the words of 3 to 10 letters that occur `at_least` times in the texts and in no held-out value.
+
+    None where all begin with a vowel, or none does: `invent` needs both.
+    """
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]{3,10}\b", text.lower()))
     known = {word for value in held_out for word in re.findall(r"[a-z]+", value)}
-    return tuple(sorted(word for word, count in counts.items() if count >= at_least and word not in known))
+    words = tuple(sorted(word for word, count in counts.items() if count >= at_least and word not in known))
+    return words if len({word[0] in "aeiou" for word in words}) == 2 else ()
 
 
 def core(value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -257,11 +258,14 @@ def test_silence_is_a_thought_and_an_answer(ppg):
 
 def test_any_token_ids_are_taken(ppg):
     """Ids that no tokenizer would give may decode to texts of more tokens, which must fit the observation too."""
-    env = DialogueEnv(ppg(context_tokens=120))
+    with pytest.raises(ValueError, match=r"context_tokens is 100, expected at least \d+") as refused:
+        ppg(context_tokens=100)
+    least = int(re.findall(r"at least (\d+)", str(refused.value))[0])
+    env = DialogueEnv(ppg(context_tokens=least))
     env.action_space.seed(0)
-    short = sorted(env.core.scenarios.values(), key=lambda scenario: len(scenario.agent_situation))
+    longest = sorted(env.core.scenarios.values(), key=lambda scenario: -len(scenario.agent_situation))
     for seed in range(12):
-        env.reset(seed=seed, options={"scenario": short[seed].id})  # whose persona leaves room for another
+        env.reset(seed=seed, options={"scenario": longest[seed].id})
         for _ in range(2):
             action = env.action_space.sample()
             action[np.isin(action, env.core.actor.ends)] = 200 + seed  # never the end
@@ -538,8 +542,8 @@ def test_ids_outside_the_vocabulary_are_refused(ppg):
 
 
 def test_a_persona_longer_than_the_observation_is_refused(ppg):
-    with pytest.raises(ValueError, match=r"the situation of 'agent' takes \d+ tokens, the model's prompt holds 8"):
-        DialogueEnv(ppg(context_tokens=8)).reset(seed=0)
+    with pytest.raises(ValueError, match=r"context_tokens is 8, expected at least .* own persona and 24 for a thought"):
+        ppg(context_tokens=8)
 
 
 def test_the_partners_history_is_said_before_the_agent_comes(ppg):
