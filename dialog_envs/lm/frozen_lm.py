@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from dialog_envs.lm.decoding import Sampling, averaged, sample
 from dialog_envs.lm.key_values import HOLE, KeyValueRows
 from dialog_envs.lm.loading import load_model
+from dialog_envs.lm.packed_linear import pack
 from dialog_envs.lm.prompt import Prompt, PromptRenderer, right_aligned
 
 GROUP = 16  # rows of a prefill, where the lengths differ much
@@ -41,6 +42,7 @@ class FrozenLM:
         max_context: int | None = None,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        pack(model)
         self.tokenizer = tokenizer
         limit = getattr(model.config, "max_position_embeddings", None) or 2048
         window = getattr(model.config, "sliding_window", None) or limit

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from dialog_envs.dialogue import Dialogue
 from dialog_envs.envs.dat import load_lm, social_core
 from dialog_envs.lm.decoding import Sampling
-from dialog_envs.lm.frozen_lm import FrozenLM
+from dialog_envs.lm.frozen_lm import POCKET, FrozenLM
+from dialog_envs.lm.loading import load_model
 from dialog_envs.lm.prompt import Prompt
 from dialog_envs.scenarios.scenario import AGENT, PARTNER
 from experiments.bench.steps import begin, full_length, gemm_floor, gemm_rate, timed, token_counts
@@ -56,7 +58,7 @@ def run(config: Config) -> Path:
     out = open_run(config.out, "bench", config, model_files(config.lm))
     lm = load_lm(config.lm, "cpu", "float32")
     with full_length(lm):
-        seconds, tokens = _measure(config, lm)
+        seconds, tokens = _measure(config, lm, load_model(POCKET if config.lm == "pocket" else config.lm))
     rates = {name: np.array([n / t for n, t in times]) for name, times in seconds.items()}
     rows = []
     for name, values in rates.items():
@@ -87,8 +89,13 @@ def show(rows: list[ResultRow]) -> None:
         print(f"{row.system:<22} {row.metric:<34} {row.value:8.2f}{interval}")
 
 
-def _measure(config: Config, lm: FrozenLM) -> tuple[dict[str, list[tuple[int, float]]], dict[str, float]]:
-    """Return (dialogues, seconds) of each measured step by way, and the token counts of a step."""
+def _measure(
+    config: Config, lm: FrozenLM, plain: PreTrainedModel
+) -> tuple[dict[str, list[tuple[int, float]]], dict[str, float]]:
+    """Return (dialogues, seconds) of each measured step by way, and the token counts of a step.
+
+    `plain` is the same model as `transformers` loads it, for the two ways that use nothing else.
+    """
     seconds: dict[str, list[tuple[int, float]]] = {"one_dialogue": [], "transformers_batched": [], "dialog_envs": []}
     core = social_core(
         config.dialogues,
@@ -106,8 +113,8 @@ def _measure(config: Config, lm: FrozenLM) -> tuple[dict[str, list[tuple[int, fl
         prefix = core.actor.mapping(torch.from_numpy(actions)).detach()
         few = config.single_dialogues
         taken = {
-            "one_dialogue": (few, timed(_one_at_a_time, config, lm, dialogues[:few], prefix)),
-            "transformers_batched": (len(dialogues), timed(_hf_batch, config, lm, dialogues, prefix)),
+            "one_dialogue": (few, timed(_one_at_a_time, config, lm, plain, dialogues[:few], prefix)),
+            "transformers_batched": (len(dialogues), timed(_hf_batch, config, lm, plain, dialogues, prefix)),
             "dialog_envs": (len(dialogues), timed(core.step, actions)),
         }
         tokens = token_counts(lm, core, dialogues, config.reply_tokens)
@@ -117,27 +124,31 @@ def _measure(config: Config, lm: FrozenLM) -> tuple[dict[str, list[tuple[int, fl
     return seconds, tokens
 
 
-def _one_at_a_time(config: Config, lm: FrozenLM, dialogues: list[Dialogue], prefix: torch.Tensor) -> None:
+def _one_at_a_time(
+    config: Config, lm: FrozenLM, plain: PreTrainedModel, dialogues: list[Dialogue], prefix: torch.Tensor
+) -> None:
     """Step as the published DAT code does: batch 1, history encoded for the state and again for the reply."""
     for row, dialogue in enumerate(dialogues):
-        _hf_batch(config, lm, [dialogue], prefix[row : row + 1])
+        _hf_batch(config, lm, plain, [dialogue], prefix[row : row + 1])
 
 
 @torch.no_grad()
-def _hf_batch(config: Config, lm: FrozenLM, dialogues: list[Dialogue], prefix: torch.Tensor) -> None:
+def _hf_batch(
+    config: Config, lm: FrozenLM, plain: PreTrainedModel, dialogues: list[Dialogue], prefix: torch.Tensor
+) -> None:
     """Step by plain `transformers`: forward for the state, `generate` for the reply and for the partner's."""
     prompts = lm.prompts.render_batch(dialogues, [AGENT] * len(dialogues))
     embeds, mask = _left_padded(lm, prompts)
-    lm.model(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True).hidden_states[-1][:, -1]
-    said = lm.decode(_hf_generate(config, lm, *_left_padded(lm, prompts, prefix)))
+    plain(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True).hidden_states[-1][:, -1]
+    said = lm.decode(_hf_generate(config, plain, *_left_padded(lm, prompts, prefix)))
     answered = [d.said(AGENT, text) for d, text in zip(dialogues, said, strict=True)]
     prompts = lm.prompts.render_batch(answered, [PARTNER] * len(answered))
-    lm.decode(_hf_generate(config, lm, *_left_padded(lm, prompts)))
+    lm.decode(_hf_generate(config, plain, *_left_padded(lm, prompts)))
 
 
-def _hf_generate(config: Config, lm: FrozenLM, embeds: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+def _hf_generate(config: Config, plain: PreTrainedModel, embeds: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
     count = config.reply_tokens
-    return lm.model.generate(
+    return plain.generate(
         inputs_embeds=embeds,
         attention_mask=mask,
         do_sample=True,

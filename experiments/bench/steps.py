@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from dialog_envs import scenarios
@@ -17,6 +18,7 @@ from dialog_envs.dialogue import Dialogue
 from dialog_envs.envs.dat import SteeredActor
 from dialog_envs.lm.decoding import Sampling
 from dialog_envs.lm.frozen_lm import POCKET, FrozenLM
+from dialog_envs.lm.packed_linear import pack
 from dialog_envs.lm.steering import pca_mapping
 from dialog_envs.names import look_up
 from dialog_envs.observations import HiddenState
@@ -151,15 +153,15 @@ def parameters(lm: FrozenLM) -> tuple[int, int]:
     return body, lm.vocab_size * lm.hidden_size
 
 
+@torch.no_grad()
 def gemm_rate(lm: FrozenLM) -> float:
-    """Return the rate of this machine's matrix products, FLOP/s, at the model's width and type."""
+    """Return the rate of this machine's matrix products, FLOP/s, at the model's width and type and in its way."""
     options = {"device": lm.device, "dtype": lm.embeddings.weight.dtype}
-    left, right = (
-        torch.randn(4096, lm.hidden_size, **options),
-        torch.randn(lm.hidden_size, 4 * lm.hidden_size, **options),
-    )
-    best = min(timed(torch.matmul, left, right) for _ in range(30))
-    return 2 * left.numel() * right.shape[1] / best
+    layer = nn.Linear(lm.hidden_size, 4 * lm.hidden_size, bias=False, **options)
+    pack(layer)
+    left = torch.randn(4096, lm.hidden_size, **options)
+    best = min(timed(layer, left) for _ in range(30))
+    return 2 * left.numel() * layer.out_features / best
 
 
 def token_counts(lm: FrozenLM, core: DialogueCore, before: list[Dialogue], reply: int) -> dict[str, float]:

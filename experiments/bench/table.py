@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional as F
 from transformers import DynamicCache
 
 from dialog_envs import scenarios
@@ -87,10 +89,11 @@ def _rates(config: Config, lm: FrozenLM, position: str, rows: int) -> list[float
     return rates[1:]
 
 
+@torch.no_grad()
 def _measured_costs(config: Config) -> list[ResultRow]:
     lm = random_lm(config.costs, seed=config.seed)
     with full_length(lm):
-        ways = _history(config, lm) | _decoding(config, lm) | _besides(config, lm)
+        ways = _products(config, lm) | _history(config, lm) | _decoding(config, lm) | _besides(config, lm)
         found = []
         for name, (ours, otherwise) in ways.items():
             seconds = {"milliseconds": [], "milliseconds_otherwise": []}
@@ -103,6 +106,20 @@ def _measured_costs(config: Config) -> list[ResultRow]:
                     mean, ci95 = mean_ci95(1000 * np.array(values[1:]))
                     found.append(ResultRow(name, metric, mean, ci95, config.repeats, 1))
     return found
+
+
+def _products(config: Config, lm: FrozenLM) -> dict[str, Ways]:
+    """Return what the linear layers of a whole prompt cost: packed, where that is faster, or as PyTorch does them."""
+    layers = [module for module in lm.model.base_model.modules() if isinstance(module, nn.Linear)]
+    inputs = {
+        size: torch.randn(config.cost_rows, config.history_tokens, size) for size in {m.in_features for m in layers}
+    }
+    return {
+        "linear layers of a prompt: packed where that is faster, or torch's": (
+            lambda: [layer(inputs[layer.in_features]) for layer in layers],
+            lambda: [F.linear(inputs[layer.in_features], layer.weight, layer.bias) for layer in layers],
+        )
+    }
 
 
 def _history(config: Config, lm: FrozenLM) -> dict[str, Ways]:

@@ -37,7 +37,7 @@ def test_table(tmp_path):
     cells = {system for system, metric in found if metric == "turns_per_second"}
     assert cells == {f"tiny {position} {rows} rows" for position in ("start", "end") for rows in (1, 3)}
     costs = {system for system, metric in found if metric == "milliseconds"}
-    assert len(costs) == 9 and all(value > 0 for value in found.values())
+    assert len(costs) == 10 and all(value > 0 for value in found.values())
     written = (tmp_path / "table.md").read_text()
     assert "| tiny | end | " in written and all(f"| {cost} | " in written for cost in costs)
 
