@@ -50,35 +50,8 @@ class RandomPolicy:
         return drawn.astype(np.float32)
 
 
-class NoisyPolicy:
-    """A policy with Gaussian noise on its actions.
-
-    Args:
-        policy: observations (N, H) to actions (N, d) of a set.
-        noise: length of the noise (its standard deviation times the square root of d).
-        actions: the set.
-        seed: of the draws.
-    """
-
-    def __init__(self, policy: Policy, noise: float, actions: ActionSet, seed: int = 0) -> None:
-        if noise < 0:
-            raise ValueError(f"noise is {noise}, expected at least 0")
-        self.policy, self.noise, self.actions = policy, noise, actions
-        self.reset(seed)
-
-    def reset(self, seed: int) -> None:
-        """Start the draws anew."""
-        self.generator = np.random.default_rng(seed)
-
-    def __call__(self, obs: np.ndarray) -> np.ndarray:
-        """Return actions (N, d), float32, for observations (N, H)."""
-        own = self.policy(obs)
-        noisy = own + self.generator.standard_normal(own.shape) * self.noise / own.shape[1] ** 0.5
-        return into_set(torch.from_numpy(noisy), self.actions).numpy().astype(np.float32)
-
-
 class ExploringPolicy:
-    """A policy with noise, and now and then a random action: what a learner's later rounds of data are collected under.
+    """A policy with noise, and now and then a random action: how later transitions are collected, and planners played.
 
     Args:
         policy: observations (N, H) to actions (N, d) of a set.

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 import dialog_envs  # noqa: F401  (registers the ids)
-from agents.baselines import ConstantPolicy, NoisyPolicy, RandomPolicy
+from agents.baselines import ConstantPolicy, ExploringPolicy, RandomPolicy
 from agents.best_of_n import BestOfNPolicy, fit_best_of_n
 from agents.buffers import collect
 from agents.curves import EPISODE_REWARD
@@ -139,7 +139,8 @@ def as_played(policy: Policy, config: Config, seed: int = 0) -> Policy:
     """Return a trained policy as it is played: with noise, drawn with this seed."""
     if not config.play_noise or config.algorithm == "best_fixed":
         return policy
-    return NoisyPolicy(policy, config.play_noise, social_core(1, **config.env()).actor.action_set, seed)
+    actor = social_core(1, **config.env()).actor
+    return ExploringPolicy(policy, RandomPolicy(actor.action_space, seed, actor.action_set), config.play_noise, 0.0)
 
 
 def valid_return(episode: Episode) -> float:

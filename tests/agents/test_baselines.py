@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from agents.baselines import ConstantPolicy, ExploringPolicy, NoisyPolicy, RandomPolicy, ZeroPolicy
+from agents.baselines import ConstantPolicy, ExploringPolicy, RandomPolicy, ZeroPolicy
 from agents.best_of_n import BestOfNPolicy, fit_best_of_n, returns_to_go
 from agents.buffers import Batch, ReplayBuffer, final_observations, valid_rows
 from agents.fixed_action import best_fixed_action, halving_evaluations
@@ -49,7 +49,7 @@ def test_exploration_is_the_policy_with_noise_of_the_length_asked_for_and_random
 @pytest.mark.parametrize("actions", ["sphere", "ball", "box"])
 def test_noise_has_the_length_asked_for_and_stays_in_the_set(actions) -> None:
     own = np.array([0.0, 0.6, 0.0], np.float32) if actions != "sphere" else np.array([0.0, 1.0, 0.0], np.float32)
-    policy = NoisyPolicy(ConstantPolicy(own), 0.2, actions, 3)
+    policy = ExploringPolicy(ConstantPolicy(own), RandomPolicy(SPACE, 3, actions), 0.2, 0.0)
     drawn = policy(OBS)
     assert drawn.dtype == np.float32 and drawn.shape == (500, 3)
     away = np.sqrt(((drawn - own) ** 2).sum(1).mean())
@@ -58,9 +58,10 @@ def test_noise_has_the_length_asked_for_and_stays_in_the_set(actions) -> None:
     assert actions == "box" or lengths.max() < 1 + 1e-6
     policy.reset(3)
     np.testing.assert_array_equal(policy(OBS), drawn)
-    np.testing.assert_array_equal(NoisyPolicy(ConstantPolicy(own), 0.0, actions)(OBS), np.tile(own, (500, 1)))
-    with pytest.raises(ValueError, match="noise is -1, expected at least 0"):
-        NoisyPolicy(policy, -1, actions)
+    quiet = ExploringPolicy(ConstantPolicy(own), RandomPolicy(SPACE, 3, actions), 0.0, 0.0)
+    np.testing.assert_array_equal(quiet(OBS), np.tile(own, (500, 1)))
+    with pytest.raises(ValueError, match="noise -1 must not be negative"):
+        ExploringPolicy(policy, RandomPolicy(SPACE, 3, actions), -1, 0.0)
 
 
 def test_a_reset_repeats_the_draws() -> None:
