@@ -1,7 +1,7 @@
 """Linear layers by oneDNN's float32 kernels, where PyTorch's default library leaves half of a processor unused.
 
 PyTorch multiplies matrices by MKL, which on processors of other makers than Intel keeps to AVX2. oneDNN, which its
-wheels hold too, uses their AVX-512: twice as fast, in the same type. Nothing changes but the rounding of the last bits.
+wheels hold too, uses their AVX-512: faster, in the same type. Nothing changes but the rounding of the last bits.
 """
 
 from __future__ import annotations
