@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -139,6 +140,23 @@ def test_validation_is_the_mean_over_tokens():
             tokens.append(int(batch.trained.sum()))
         assert count == sum(tokens)
         assert nats == pytest.approx(np.average(parts, weights=tokens), rel=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling takes a C++ compiler")
+def test_what_is_compiled_learns_the_same():
+    maker = SequenceMaker(TOKENIZER, 2, 256, 160)
+    data = tokenize([real_dialogue(seed) for seed in range(12)], TOKENIZER)
+    batches = [sequence_batches(data, coded, maker, np.random.default_rng(0))[0] for coded in (False, True)]
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        trainer = PocketTrainer(tiny(compile=compiled), TOKENIZER)
+        for batch in batches:
+            trainer(batch, STAGES[-1], torch.Generator().manual_seed(0))["loss"].backward()
+        found.append((trainer.state_dict().keys(), {name: p.grad for name, p in trainer.named_parameters()}))
+    assert found[0][0] == found[1][0]
+    for name, gradient in found[0][1].items():
+        torch.testing.assert_close(found[1][1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_a_run_tells_what_it_saw_and_exports_its_model(tmp_path, monkeypatch):
