@@ -124,6 +124,7 @@ def social_core(
     max_new_tokens: int = 24,
     temperature: float = 0.8,
     min_p: float = 0.1,
+    redraws: int = 3,
     device: str = "cpu",
     dtype: str = "float32",
     device_map: str | None = None,
@@ -140,7 +141,8 @@ def social_core(
     size = mapping.config.action_dim if mapping is not None else action_dim or DEFAULT_ACTION_DIM.get(lm, 64)
     sampling = Sampling(max_new_tokens, temperature, min_p)
     generator = make_engine(engine, agent_lm)
-    speaker = LMSpeaker(agent_lm, sampling, mapping.config.position if mapping is not None else "start", generator)
+    position = mapping.config.position if mapping is not None else "start"
+    speaker = LMSpeaker(agent_lm, sampling, position, generator, redraws)
     other = LMSpeaker(load_lm(partner_lm or lm, *loading), sampling, engine=None if partner_lm else generator)
     state = HiddenState(agent_lm, num_envs)
     actor = SteeredActor(speaker, mapping, size, state.memory)
