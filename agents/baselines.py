@@ -51,7 +51,7 @@ class RandomPolicy:
 
 
 class ExploringPolicy:
-    """A policy with noise, and now and then a random action: what a learner's later rounds of data are collected under.
+    """A policy with noise, and now and then a random action: how later transitions are collected, and planners played.
 
     Args:
         policy: observations (N, H) to actions (N, d) of a set.

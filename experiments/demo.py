@@ -28,16 +28,18 @@ class Config:
     """Run folder."""
     up_map: str = "latent"
     """Up-mapping that the planners act through."""
+    max_turns: int = 8
+    """Agent turns a dialogue; planners see all their earlier actions in it."""
     transitions: int = 6_144
     """Environment steps of each planner's training."""
     rounds: int = 4
     """Rounds of TD3+BC: the first on random actions, each later one on data of the policy before it too."""
-    steps: int = 1_200
+    steps: int = 1_000
     """Gradient steps of a round."""
     seeds: int = 1
     """Planners, and seeds of every other system's dialogues. One is what ten minutes have time for; `compare` trains
     three of each kind."""
-    episodes: int = 153
+    episodes: int = 102
     """Held-out dialogues a system and seed."""
     candidates: int = 8
     """Fixed actions that the best is searched among, on training scenarios."""
@@ -54,9 +56,10 @@ def run(config: Config) -> Path:
     torch.set_num_threads(config.threads)
     began = time.perf_counter()
     out = open_run(config.out, "demo", config, model_files("pocket"), changeable=("out", "threads"))
+    view = {"up_map": config.up_map, "max_turns": config.max_turns, "past_actions": config.max_turns - 1}
     training = train.Config(
         out=out,
-        up_map=config.up_map,
+        **view,
         transitions=config.transitions,
         rounds=config.rounds,
         steps=config.steps,
@@ -66,7 +69,7 @@ def run(config: Config) -> Path:
         evaluation_episodes=32,
     )
     trained = [train.train_seed(training, seed, out) for seed in range(config.seeds)]
-    comparison = evaluate.Config(up_map=config.up_map, episodes=config.episodes, seeds=config.seeds, rows=config.rows)
+    comparison = evaluate.Config(**view, episodes=config.episodes, seeds=config.seeds, rows=config.rows)
     search = replace(training, algorithm="best_fixed", transitions=config.search_transitions)
     fixed, _ = train.train_seed(search, 0, out / "best_fixed")
     systems = {

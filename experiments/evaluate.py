@@ -126,11 +126,18 @@ def planner_view(path: Path | None) -> dict[str, Any]:
 
 
 def load_policies(path: Path) -> list[Policy]:
-    """Return the policies of a run folder of `train`, one a seed, or of one policy file.
+    """Return the policies of a run folder of `train` as they are played, one a seed, or that of a file, without noise.
 
     Raises:
         ValueError: there is none.
     """
+    found, training = _saved_policies(path), trained_with(path)
+    if training.get("preset") or not training.get("play_noise"):
+        return found
+    return [train.as_played(policy, train.Config(**training), seed) for seed, policy in enumerate(found)]
+
+
+def _saved_policies(path: Path) -> list[Policy]:
     if path.is_file():
         return [LOADERS.get(path.name, LOADERS[POLICY])(path)]
     online = sorted(file.parent for file in path.glob(f"**/{SB3_CHECKPOINT}"))

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 import dialog_envs  # noqa: F401  (registers the ids)
-from agents.baselines import ConstantPolicy, RandomPolicy
+from agents.baselines import ConstantPolicy, ExploringPolicy, RandomPolicy
 from agents.best_of_n import BestOfNPolicy, fit_best_of_n
 from agents.buffers import collect
 from agents.curves import EPISODE_REWARD
@@ -21,6 +21,7 @@ from agents.rounds import BUFFER, FEW_TRANSITIONS, Rounds, train_in_rounds
 from agents.sb3 import make_sb3, train_sb3
 from agents.td3_bc import TD3BC
 from dialog_envs import scenarios
+from dialog_envs.envs.dat import social_core
 from dialog_envs.scenarios.scenario import Scenario
 from experiments.episodes import Episode, Policy, paired_design, run_episodes
 from experiments.fixed_action import search_fixed_action
@@ -82,6 +83,9 @@ class Settings:
     """Length of the noise on TD3+BC's actions in the later rounds, where 1 is an action's own."""
     random_share: float = Rounds.random_share
     """Share of random actions in the later rounds."""
+    play_noise: float = 0.5
+    """Length of the noise on a planner's actions where it is played and measured, whatever its algorithm; 0: none. The
+    best fixed action has none."""
     discount: float = FEW_TRANSITIONS.discount
     """Discount a turn."""
     choices: int = 64
@@ -129,6 +133,14 @@ class Config(Settings):
     these."""
     out: Path = Path("runs/train")
     """Run folder; each seed has a folder in it."""
+
+
+def as_played(policy: Policy, config: Config, seed: int = 0) -> Policy:
+    """Return a trained policy as it is played: with noise, drawn with this seed."""
+    if not config.play_noise or config.algorithm == "best_fixed":
+        return policy
+    actor = social_core(1, **config.env()).actor
+    return ExploringPolicy(policy, RandomPolicy(actor.action_space, seed, actor.action_set), config.play_noise, 0.0)
 
 
 def valid_return(episode: Episode) -> float:
@@ -194,7 +206,7 @@ def data_files(lm: str, *up_maps: str) -> list[Path]:
 
 
 def train_seed(config: Config, seed: int, out: Path, buffer: Path | None = None) -> tuple[Policy, Curve]:
-    """Train one planner in `<out>/seed_<seed>`; return its policy and its curve on the held-out scenarios.
+    """Train one planner in `<out>/seed_<seed>`; return it as it is played, and its curve on the held-out scenarios.
 
     A planner that is done there is only loaded. The curve's steps are environment steps.
 
@@ -209,16 +221,19 @@ def train_seed(config: Config, seed: int, out: Path, buffer: Path | None = None)
     chosen, seeds = paired_design([scenario.id for scenario in known], config.evaluation_episodes, 100 + seed)
 
     def play(policy: Policy) -> list[Episode]:
-        return run_episodes(config.env(scenarios=config.heldout), policy, chosen, seeds, rows=config.rows)
+        noisy = as_played(policy, config, seed)
+        return run_episodes(config.env(scenarios=config.heldout), noisy, chosen, seeds, rows=config.rows)
 
     measure = Measure(folder / CURVE, play, Watch(config.watch, REWARD), known)
     if config.algorithm == "td3_bc":
-        return _train_td3_bc(config, seed, folder, measure, buffer), measure.curve
-    if config.algorithm == "best_of_n":
-        return _fit_best_of_n(config, seed, folder, measure, buffer), measure.curve
-    if config.algorithm == "best_fixed":
-        return _search_best_fixed(config, seed, folder, measure), measure.curve
-    return _train_sb3(config, seed, folder, measure), measure.curve
+        policy = _train_td3_bc(config, seed, folder, measure, buffer)
+    elif config.algorithm == "best_of_n":
+        policy = _fit_best_of_n(config, seed, folder, measure, buffer)
+    elif config.algorithm == "best_fixed":
+        policy = _search_best_fixed(config, seed, folder, measure)
+    else:
+        policy = _train_sb3(config, seed, folder, measure)
+    return as_played(policy, config, seed), measure.curve
 
 
 def read_curve(path: Path) -> Curve:

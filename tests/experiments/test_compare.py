@@ -131,8 +131,16 @@ def test_a_killed_comparison_ends_as_the_unbroken_one(config, monkeypatch, capsy
     # other settings take another folder; what was trained can be evaluated alone
     with pytest.raises(ValueError, match=r"was begun with alpha 2.5, now it is 10.0"):
         compare.run(replace(config, alpha=10.0))
+    seen = np.zeros((1, 32 + 3 * 4), np.float32)
     trained = evaluate.load_policies(config.out / "best_of_n")
-    assert len(trained) == 2 and trained[0](np.zeros((1, 32 + 3 * 4))).shape == (1, 4)
+    assert len(trained) == 2 and trained[0](seen).shape == (1, 4)
+
+    # planners are played with noise, from a run folder as in the run; a file, and the best fixed action, without
+    planner = evaluate.load_policies(config.out / "td3_bc")[0]
+    assert (planner(seen) != planner(seen)).any()
+    for without in (config.out / "td3_bc/seed_0/policy.safetensors", config.out / "best_fixed"):
+        bare = evaluate.load_policies(without)[0]
+        assert (bare(seen) == bare(seen)).all()
 
 
 def test_a_folder_of_other_weights_is_refused_and_more_systems_are_not(config, tmp_path):
