@@ -127,6 +127,7 @@ def test_a_held_out_judge_is_logged_beside_the_curve(model_folder, tmp_path, mon
 @pytest.mark.slow
 def test_demo_runs_on_the_shipped_model(tmp_path):
     config = demo.Config(
+        max_turns=2,
         out=tmp_path,
         transitions=32,
         steps=4,
