@@ -13,7 +13,7 @@ from dialog_envs import scenarios
 from dialog_envs.envs.dat import load_lm
 from experiments import evaluate, train
 from experiments.episodes import Episode
-from experiments.evaluate import System, find_system, print_table, table, values, write_episodes
+from experiments.evaluate import find_system, print_table, table, values, write_episodes
 from experiments.page import write_transcript_page
 from experiments.plots import plot_curves
 from experiments.run_folder import model_files, open_run, write_results
@@ -58,7 +58,7 @@ def run(config: Config) -> Path:
     out = open_run(config.out, "demo", config, model_files("pocket"), changeable=("out", "threads"))
     view = {"up_map": config.up_map, "max_turns": config.max_turns, "past_actions": config.max_turns - 1}
     training = train.Config(
-        out=out,
+        out=out / "td3_bc",
         **view,
         transitions=config.transitions,
         rounds=config.rounds,
@@ -68,23 +68,26 @@ def run(config: Config) -> Path:
         candidates=config.candidates,
         evaluation_episodes=32,
     )
-    trained = [train.train_seed(training, seed, out) for seed in range(config.seeds)]
+    search = replace(
+        training, algorithm="best_fixed", out=out / "best_fixed", transitions=config.search_transitions, seeds=1
+    )
+    for planner in (training, search):
+        train.run(planner)  # a run folder that `evaluate`, `datasets` and `report` read
     comparison = evaluate.Config(**view, episodes=config.episodes, seeds=config.seeds, rows=config.rows)
-    search = replace(training, algorithm="best_fixed", transitions=config.search_transitions)
-    fixed, _ = train.train_seed(search, 0, out / "best_fixed")
     systems = {
         "unsteered": find_system("unsteered", comparison),
         "random": find_system("random", comparison),
-        "best fixed action": System(comparison.env(), [fixed] * config.seeds),
+        "best fixed action": find_system(str(search.out), comparison),
         "self-cloned": find_system("clone", comparison),
-        "TD3+BC": System(comparison.env(), [policy for policy, _ in trained]),
+        "TD3+BC": find_system(str(training.out), comparison),
     }
     episodes = {name: evaluate.evaluate(s, config.episodes, config.rows, name) for name, s in systems.items()}
     rows = table(episodes, load_lm("pocket", "cpu", "float32"), scenarios.load("heldout"))
     write_results(out, rows)
     write_episodes(out, episodes)
     curve = out / "curve.png"
-    draw(curve, [c for _, c in trained], episodes)
+    curves = [train.read_curve(training.out / f"seed_{seed}" / train.CURVE) for seed in range(config.seeds)]
+    draw(curve, curves, episodes)
     facts = {"scenarios": "held out", "model": "pocket", "up-mapping": config.up_map}
     firsts = {name: episodes[name][0] for name in ("unsteered", "TD3+BC")}
     write_transcript_page(

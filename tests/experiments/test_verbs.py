@@ -142,6 +142,8 @@ def test_demo_runs_on_the_shipped_model(tmp_path):
     systems = ("unsteered", "random", "best fixed action", "self-cloned", "TD3+BC")
     assert all((system, "episode_return") in found for system in systems)
     assert all((tmp_path / name).stat().st_size > 0 for name in ("curve.png", "transcripts.html"))
+    asked = evaluate.Config(max_turns=2)
+    assert evaluate.find_system(str(tmp_path / "td3_bc"), asked).arguments["past_actions"] == 1
     with pytest.raises(ValueError, match="was begun with transitions 32, now it is 64"):
         demo.run(replace(config, transitions=64))
 
