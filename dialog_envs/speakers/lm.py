@@ -88,8 +88,7 @@ class LMSpeaker:
     ) -> list[str | Failure]:
         """Draw a reply to each prompt."""
         uniforms = np.stack([generator.random(self.sampling.max_new_tokens) for generator in generators])
-        of_memory = None if memory is None else rows
-        replies = self.engine.generate(prompts, uniforms, self.sampling, prefix, self.position, memory, of_memory)
+        replies = self.engine.generate(prompts, uniforms, self.sampling, prefix, self.position, memory, rows)
         texts = iter(self.lm.decode([reply for reply in replies if not isinstance(reply, Failure)]))
         return [reply if isinstance(reply, Failure) else next(texts) for reply in replies]
 
