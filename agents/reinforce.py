@@ -36,6 +36,7 @@ from agents.exchanges import (
 )
 from dialog_envs.retry import Failure, Retry
 from dialog_envs.speakers.ppg import Generator, PersonasGenerator, ResponseGenerator
+from reward_models.precision import training_precision
 
 CHECKPOINT = "reinforce.safetensors"
 TRAINING, VALIDATION = 0, 1  # streams of dice
@@ -173,7 +174,7 @@ class Reinforce:
 
     def _log_prob(self, part: Generator, rollout: Rollout, name: str) -> Tensor:
         """Return log P of each text, `(N,)`."""
-        with torch.autocast(self._trained[0].device.type, torch.bfloat16, enabled=self.config.bf16):
+        with training_precision(self._trained[0].device, self.config.bf16):
             return part.log_prob(*rollout.texts(name))[0].sum(1)
 
     def _baseline(self, reward: np.ndarray) -> np.ndarray | float:

@@ -14,7 +14,8 @@ from experiments.episodes import Episode
 from experiments.evaluate import print_table, table, values
 from experiments.page import write_transcript_page
 from experiments.plots import plot_bars, plot_curves
-from experiments.run_folder import ResultRow, write_json, write_results
+from experiments.rendering import markdown
+from experiments.run_folder import ResultRow, write_json, write_results, write_text
 from experiments.statistics import clustered_ci95
 from experiments.train import Algorithm, Curve
 
@@ -22,6 +23,17 @@ PLANNER = "TD3+BC"  # the system that the others are compared with
 OTHER_PARTNER = ", other partner"  # stands behind a system's name
 DIFFERENCES = {"episode_return": "td3_bc_minus_this_return", "goal": "td3_bc_minus_this_goal"}
 ONLINE = ("td3", "sac", "ppo")
+COLUMNS = {  # of the table; `{}` stands for the first system
+    "return": "episode_return",
+    "goal": "goal",
+    "goal / {}": "goal_ratio_over_{}",
+    "TD3+BC minus this, return": DIFFERENCES["episode_return"],
+    "TD3+BC minus this, goal": DIFFERENCES["goal"],
+    "believability": "believability",
+    "perplexity / {}": "perplexity_ratio_over_{}",
+    "Distinct-2": "distinct_2",
+    "gain lost": "gain_lost_with_other_partner",
+}
 
 Dialogues = Mapping[str, Sequence[Sequence[Episode]]]  # system -> seeds -> the same scenarios and dice for every system
 
@@ -46,9 +58,10 @@ class Results:
 
 
 def report(out: Path, results: Results, lm: FrozenLM, known: Sequence[Scenario], facts: Mapping[str, str]) -> None:
-    """Write `results.json`, `curves.json`, figures and `transcripts.html`, and print the table."""
+    """Write `results.json`, `table.md`, `curves.json`, figures and `transcripts.html`, and print the table."""
     rows = comparison_rows(results, lm, known)
     write_results(out, rows)
+    write_text(out / "table.md", markdown_table(rows))
     write_json(out / "curves.json", results.curves)
     figures = draw_curves(out, results)
     if any(row.metric == DIFFERENCES["episode_return"] for row in rows):
@@ -135,6 +148,23 @@ def ratio_ci95(above: np.ndarray, below: np.ndarray) -> tuple[float, float, int]
     middle = float(below[whole].mean())
     ratio = float(above[whole].mean()) / middle
     return ratio, clustered_ci95(above - ratio * below)[1] / abs(middle), int(whole.sum())
+
+
+def markdown_table(rows: Sequence[ResultRow]) -> str:
+    """Return what was found as a Markdown table, a system a line; columns of which nothing was found are left out."""
+    found, first = {(row.system, row.metric): row for row in rows}, rows[0].system
+    columns = {title.format(first): metric.format(first) for title, metric in COLUMNS.items()}
+    columns = {title: metric for title, metric in columns.items() if any(row.metric == metric for row in rows)}
+    lines = [
+        [system, *(number(found[system, metric]) if (system, metric) in found else "" for metric in columns.values())]
+        for system in dict.fromkeys(row.system for row in rows)
+    ]
+    return markdown([["system", *columns], *lines])
+
+
+def number(row: ResultRow) -> str:
+    """Return a result with its interval."""
+    return f"{row.value:.2f}" + ("" if row.ci95 is None else f" ± {row.ci95:.2f}")
 
 
 def draw_curves(out: Path, results: Results) -> list[Path]:

@@ -131,6 +131,7 @@ class PocketTrainer(nn.Module):
                 bos_token_id=tokenizer.bos_token_id,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
+                attn_implementation="eager",  # on a CPU the fused kernel's backward pass in bfloat16 is slower
             )
         )
         self.encoder = ReplyEncoder(len(tokenizer), config.action_dim)

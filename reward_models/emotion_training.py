@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from reward_models.calibration import reliability
 from reward_models.emotion import EmotionClassifier
+from reward_models.precision import training_precision
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def loss(
     classifier: EmotionClassifier, rows: Sequence[Sequence[int]], labels: Sequence[int], config: EmotionTraining
 ) -> Tensor:
     """Return the mean cross-entropy of a batch, in nats, with gradient."""
-    with torch.autocast(classifier.encoder.device.type, torch.bfloat16, enabled=config.bf16):
+    with training_precision(classifier.encoder.device, config.bf16):
         logits = classifier.logits(rows)
     target = torch.as_tensor(np.asarray(labels), device=logits.device)
     return F.cross_entropy(logits.float(), target, label_smoothing=config.label_smoothing)

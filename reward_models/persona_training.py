@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from reward_models.persona_critic import PersonaCritic
+from reward_models.precision import training_precision
 
 GROUP = 4  # pairs that are made of the same two personas and responses
 PUNCTUATION = re.compile(r"[^\w\s]")
@@ -152,7 +153,7 @@ def train(
         torch.manual_seed(config.seed)
         _set_trained(critic, chosen.values(), True)
         for rows in tqdm(batches, desc="critic", unit="step", disable=not progress):
-            with torch.autocast(critic.encoder.device.type, torch.bfloat16, enabled=config.bf16):
+            with training_precision(critic.encoder.device, config.bf16):
                 logits = critic.logits([pairs.personas[i] for i in rows], [pairs.responses[i] for i in rows])
             loss = F.binary_cross_entropy_with_logits(logits.float(), labels[rows].to(logits.device))
             optimizer.zero_grad(set_to_none=True)

@@ -203,7 +203,11 @@ class Responder(nn.Module):
         return self.encoder(self.embedding(context.ids, context.emotions, context.segments), context.mask)
 
     def forward(self, context: Context, replies: Tensor, emotions: Tensor) -> Tensor:
-        """Return the logits `(N, T, V)` of what follows each token of replies.
+        """Return the logits `(N, T, V)` of what follows each token of replies; the arguments are those of `write`."""
+        return self.words(self.write(context, replies, emotions))
+
+    def write(self, context: Context, replies: Tensor, emotions: Tensor) -> Tensor:
+        """Return the decoder's vectors `(N, T, H)`, from which `words` tells what follows each token of replies.
 
         Args:
             context: the dialogues.
@@ -220,7 +224,7 @@ class Responder(nn.Module):
                 layer.cross(layer.cross_norm(vectors), *around, context.mask[:, None, None])
             )
             vectors = layer.feed_forward(vectors)
-        return self.words(vectors)
+        return vectors
 
     def words(self, vectors: Tensor) -> Tensor:
         """Return logits `(..., V)` of the decoder's vectors `(..., H)`, by the words' own table."""

@@ -14,6 +14,7 @@ from dialog_envs.speakers.idpt import IDPT, IDPTConfig
 from experiments import fitting
 from experiments.fitting import batches_of
 from experiments.run_folder import write_json
+from reward_models.precision import training_precision
 
 CHECKPOINT, RECORD = "checkpoint.safetensors", "training.json"
 
@@ -78,7 +79,7 @@ def fit(
 
     def loss_of(batch: np.ndarray) -> torch.Tensor:
         few = [turns[i] for i in batch]
-        with torch.autocast(idpt.lm.device.type, torch.bfloat16, enabled=config.bf16):
+        with training_precision(idpt.lm.device, config.bf16):
             cross_entropy, of_response = idpt.losses(
                 [turn.dialogue for turn in few],
                 [turn.speaker for turn in few],

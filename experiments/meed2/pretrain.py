@@ -20,6 +20,7 @@ from experiments.meed2.config import CHANGEABLE, PRETRAINING, STAGES, Config, Tr
 from experiments.meed2.data import IGNORED, Pairs, Sets
 from experiments.run_folder import model_files, open_run, write_json
 from reward_models.emotion import POCKET, EmotionClassifier
+from reward_models.precision import training_precision
 
 __all__ = ["Config", "run"]
 
@@ -119,7 +120,7 @@ def batch_loss(chosen: Pairs, loss: Callable[[Pairs], Tensor], training: Trainin
     """Return the function places of pairs -> loss."""
 
     def loss_of(places: Iterable[int]) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=training.bf16):
+        with training_precision(torch.device("cpu"), training.bf16):
             return loss(chosen.at(places))
 
     return loss_of
@@ -128,8 +129,9 @@ def batch_loss(chosen: Pairs, loss: Callable[[Pairs], Tensor], training: Trainin
 def responder_loss(responder: Responder, batch: Pairs) -> Tensor:
     """Return the mean negative log-likelihood a token of replies whose true emotion is told."""
     given, wanted = batch.replies(responder.config.max_tokens)
-    logits = responder(batch.contexts(responder.config.max_tokens), given, torch.from_numpy(batch.emotions))
-    return F.cross_entropy(logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+    vectors = responder.write(batch.contexts(responder.config.max_tokens), given, torch.from_numpy(batch.emotions))
+    said = wanted != IGNORED  # nothing is foretold behind a reply's end, which spares half of the longest product
+    return F.cross_entropy(responder.words(vectors[said]).float(), wanted[said])
 
 
 def predictor_loss(predictor: EmotionPredictor, batch: Pairs) -> Tensor:

@@ -18,6 +18,7 @@ from experiments import fitting
 from experiments.fitting import batches_of
 from experiments.ppg.data import TraitRanker
 from experiments.run_folder import write_json
+from reward_models.precision import training_precision
 
 Kind = Literal["personas", "none", "gold", "top3", "multitask"]
 KINDS: dict[str, str] = {
@@ -123,7 +124,7 @@ def fit(
 
     def loss_of(batch: np.ndarray) -> torch.Tensor:
         few = [data[i] for i in batch]
-        with torch.autocast(generator.lm.device.type, torch.bfloat16, enabled=config.bf16):
+        with training_precision(generator.lm.device, config.bf16):
             log_probs, mask = generator.log_prob([e.prompt for e in few], [e.ids for e in few])
         return -log_probs.sum() / mask.sum()
 

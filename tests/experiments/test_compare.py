@@ -100,6 +100,11 @@ def test_a_killed_comparison_ends_as_the_unbroken_one(config, monkeypatch, capsy
     written = {file.name for file in config.out.iterdir() if file.is_file()}
     figures = {"curve_td3_bc.png", "curve_online.png", "differences.png"}
     assert figures | {"transcripts.html", "curves.json", "run.json", "results.json"} <= written
+    header, _, *lines = (config.out / "table.md").read_text().splitlines()
+    assert "goal / unsteered" in header and len(lines) == 2 * len(systems)
+    goal = unbroken["TD3, other partner", "goal"]
+    cells = next(line for line in lines if line.startswith("| TD3, other partner |")).split(" | ")
+    assert cells[header.split(" | ").index("goal")] == f"{goal['value']:.2f} ± {goal['ci95']:.2f}"
 
     # random transitions are collected once for a mapping and a seed, and shared; those of rounds are a planner's own
     shared = [path.name for path in collected if path.parent.name == "buffers"]
