@@ -14,7 +14,7 @@ from experiments.episodes import Episode
 from experiments.evaluate import print_table, table, values
 from experiments.page import write_transcript_page
 from experiments.plots import plot_bars, plot_curves
-from experiments.rendering import markdown
+from experiments.rendering import cell, markdown
 from experiments.run_folder import ResultRow, write_json, write_results, write_text
 from experiments.statistics import clustered_ci95
 from experiments.train import Algorithm, Curve
@@ -156,15 +156,10 @@ def markdown_table(rows: Sequence[ResultRow]) -> str:
     columns = {title.format(first): metric.format(first) for title, metric in COLUMNS.items()}
     columns = {title: metric for title, metric in columns.items() if any(row.metric == metric for row in rows)}
     lines = [
-        [system, *(number(found[system, metric]) if (system, metric) in found else "" for metric in columns.values())]
+        [system, *(cell(found.get((system, metric))) for metric in columns.values())]
         for system in dict.fromkeys(row.system for row in rows)
     ]
     return markdown([["system", *columns], *lines])
-
-
-def number(row: ResultRow) -> str:
-    """Return a result with its interval."""
-    return f"{row.value:.2f}" + ("" if row.ci95 is None else f" ± {row.ci95:.2f}")
 
 
 def draw_curves(out: Path, results: Results) -> list[Path]:

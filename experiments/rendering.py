@@ -7,6 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from experiments.run_folder import ResultRow
+
 Table = list[list[Any]]  # the first row is the header
 
 
@@ -39,6 +41,13 @@ def markdown(table: Table) -> str:
 def number(row: dict[str, Any]) -> str:
     """Return a result with its interval."""
     return f"{row['value']:.3g}" + ("" if row["ci95"] is None else f" +- {row['ci95']:.2g}")
+
+
+def cell(row: ResultRow | None, digits: int = 2) -> str:
+    """Return a result with its interval, with so many digits behind the point; nothing where there is none."""
+    if row is None:
+        return ""
+    return f"{row.value:.{digits}f}" + ("" if row.ci95 is None else f" ± {row.ci95:.{digits}f}")
 
 
 def percent(share: float) -> str:

@@ -14,7 +14,7 @@ from experiments.idpt.evaluation import METRICS
 from experiments.idpt.systems import ABLATIONS, HA, PREFIX, SA, SYSTEMS
 from experiments.plots import plot_curves
 from experiments.ppg.report import Table
-from experiments.rendering import render
+from experiments.rendering import cell, render
 from experiments.run_folder import ResultRow, write_json, write_results, write_text
 
 COLUMNS = dict(zip(METRICS, ("accuracy", "BLEU-1", "BLEU-4", "ROUGE-1", "ROUGE-L"), strict=True))
@@ -99,18 +99,12 @@ def _table(
             continue
         cells: list[str] = []
         for metric in COLUMNS:
-            ours, theirs = _cell(found.get((f"{corpus}/{name}", metric))), str(paper.get(name, {}).get(metric, ""))
+            ours = cell(found.get((f"{corpus}/{name}", metric)), 3 if metric == "accuracy" else 2)
+            theirs = str(paper.get(name, {}).get(metric, ""))
             cells += [ours, theirs][: 1 + (metric in given)]
         key, mark, count = name.partition("@")
         lines.append((SYSTEMS[key].label + (f", {count} turns" if mark else ""), cells))
     return Table(title, note, columns, lines)
-
-
-def _cell(row: ResultRow | None) -> str:
-    if row is None:
-        return ""
-    digits = 3 if row.metric == "accuracy" else 2
-    return f"{row.value:.{digits}f}" + ("" if row.ci95 is None else f" ± {row.ci95:.{digits}f}")
 
 
 def _sizes(rows: Sequence[ResultRow]) -> list[tuple[str, float, float, float]]:

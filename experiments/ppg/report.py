@@ -18,7 +18,7 @@ from experiments.ppg.critics import LEARNS
 from experiments.ppg.evaluation import CRITICS
 from experiments.ppg.speed import BATCHED, SINGLE
 from experiments.ppg.systems import OURS, RL, SYSTEMS
-from experiments.rendering import render
+from experiments.rendering import cell, render
 from experiments.run_folder import ResultRow, write_json, write_results, write_text
 
 PAPER = Path(__file__).parents[1] / "templates" / "ppg_paper.json"
@@ -239,8 +239,4 @@ def draw_histories(out: Path, histories: Histories) -> list[Path]:
 
 
 def _cell(row: ResultRow | None) -> str:
-    if row is None:
-        return ""
-    digits = 2 if abs(row.value) >= 10 else 3
-    text = f"{row.value:.{digits}f}"
-    return text if row.ci95 is None else f"{text} ± {row.ci95:.{digits}f}"
+    return cell(row, 2 if row is not None and abs(row.value) >= 10 else 3)
