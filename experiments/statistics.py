@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -38,28 +38,59 @@ def grouped_ci95(values: Sequence[float] | np.ndarray, groups: Sequence[int] | n
 
     The standard error is the cluster-robust one (Liang and Zeger, Biometrika 1986); with every value a group of its own
     it is `mean_ci95`'s.
+
+    Args:
+        values: `(N,)`.
+        groups: `(N,)`; or `(N, 2)`, where values that share a group of either column are not independent.
     """
     values, groups = np.asarray(values, dtype=float), np.asarray(groups)
-    if values.shape != groups.shape:
-        raise ValueError(f"values and groups have shapes {values.shape} and {groups.shape}, expected the same")
-    names, member = np.unique(groups, return_inverse=True)
+    if len(values) != len(groups):
+        raise ValueError(f"values and groups have shapes {values.shape} and {groups.shape}, expected the same number")
     mean = values.mean()
-    if len(names) < 2:
-        return float(mean), float("nan")
-    sums = np.bincount(member, values - mean)
-    error = np.sqrt(len(names) / (len(names) - 1) * (sums**2).sum()) / len(values)
-    return float(mean), float(stats.t.ppf(0.975, len(names) - 1) * error)
+
+    def error(member: np.ndarray) -> float:
+        count = member.max() + 1
+        sums = np.bincount(member, values - mean)
+        return np.sqrt(count / (count - 1) * (sums**2).sum()) / len(values)
+
+    return float(mean), half_width(error, groups)
+
+
+def half_width(error: Callable[[np.ndarray], float], groups: np.ndarray, most: int | None = None) -> float:
+    """Return half the width of a 95% interval (Student's t), from the standard error that groups give.
+
+    With two columns of groups it is the two-way one (Cameron, Gelbach and Miller, Journal of Business & Economic
+    Statistics 2011), at least that of either column alone. NaN where a column has one group.
+
+    Args:
+        error: number of the group of each of N values -> standard error.
+        groups: `(N,)` or `(N, 2)`.
+        most: most groups that `error` tells apart; None: all.
+    """
+    columns = [np.unique(column, return_inverse=True)[1] for column in np.reshape(groups, (len(groups), -1)).T]
+    fewest = min(column.max() + 1 for column in columns)
+    if fewest < 2:
+        return float("nan")
+    variances = [error(column) ** 2 for column in columns]
+    if len(columns) > 1:
+        both = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)[1].reshape(-1)
+        variances.append(sum(variances) - error(both) ** 2)
+    return float(stats.t.ppf(0.975, min(fewest, most or fewest) - 1) * np.sqrt(max(variances)))
 
 
 def crossed_ci95(values: np.ndarray, groups: Sequence[int] | np.ndarray) -> tuple[float, float]:
     """Return mean and half-width for `(seeds, examples)`, where every seed met the same examples.
 
-    The interval is the wider one of that over examples, each averaged over the seeds and those of one group (`groups`,
-    `(examples,)`) dependent, and that over the seeds' means.
+    The interval is the wider one of that over examples, each averaged over the seeds and those of one group dependent
+    (`groups`, as of `grouped_ci95`), and that over the seeds' means. An example that is NaN in one seed is left out.
     """
-    mean, over_examples = grouped_ci95(values.mean(0), groups)
+    whole = ~np.isnan(values).any(0)
+    if not whole.any():
+        return float("nan"), float("nan")
+    values = values[:, whole]
+    mean, over_examples = grouped_ci95(values.mean(0), np.asarray(groups)[whole])
     _, over_seeds = mean_ci95(values.mean(1))
-    return mean, float(np.nanmax([over_examples, over_seeds]))
+    return mean, float(np.fmax(over_examples, over_seeds))
 
 
 def interquartile_mean(scores: np.ndarray) -> float:

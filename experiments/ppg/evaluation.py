@@ -20,7 +20,7 @@ from experiments.ppg.data import TraitRanker
 from experiments.ppg.supervised import partner_personas
 from experiments.ppg.systems import GENERATED, OURS, SYSTEMS
 from experiments.run_folder import ResultRow, write_json
-from experiments.statistics import crossed_ci95, mean_ci95
+from experiments.statistics import crossed_ci95, half_width, mean_ci95
 
 DICE = 2  # the stream of dice; REINFORCE has 0 and 1
 CRITICS = ("critic", "second_critic")
@@ -138,17 +138,18 @@ def corpus_ci95(value: Callable[[np.ndarray], Sequence[float]], groups: np.ndarr
 
     Args:
         value: which of the N exchanges -> the measure of each seed.
-        groups: `(N,)` which exchanges are not independent.
+        groups: which exchanges are not independent, as of `grouped_ci95`.
     """
-    count, n = len(np.unique(groups)), len(groups)
+    n = len(groups)
     mean, over_seeds = mean_ci95(value(np.arange(n)))
-    blocks = min(BLOCKS, count)
-    if blocks < 2:
-        return mean, over_seeds, n
-    block = (np.random.default_rng(0).permutation(count) % blocks)[np.unique(groups, return_inverse=True)[1]]
-    without = [np.mean(value(np.flatnonzero(block != left))) for left in range(blocks)]
-    over_exchanges = stats.t.ppf(0.975, blocks - 1) * (blocks - 1) * stats.sem(without)
-    return mean, float(np.fmax(over_exchanges, over_seeds)), n
+
+    def error(member: np.ndarray) -> float:
+        count = member.max() + 1
+        block = (np.random.default_rng(0).permutation(count) % BLOCKS)[member]
+        without = [np.mean(value(np.flatnonzero(block != left))) for left in range(min(BLOCKS, count))]
+        return (len(without) - 1) * stats.sem(without)
+
+    return mean, float(np.fmax(half_width(error, groups, BLOCKS), over_seeds)), n
 
 
 def perplexity(answers: Answers, rows: np.ndarray, of: str = "") -> float:
@@ -173,12 +174,8 @@ def labels_of(answers: Sequence[Answers], critic: str) -> np.ndarray:
 
 
 def judged_ci95(values: np.ndarray, groups: np.ndarray) -> tuple[float, float, int]:
-    """Return mean, half the 95% interval and the number of exchanges that have a value in every seed.
-
-    The others, in which a critic failed, are left out.
-    """
-    whole = ~np.isnan(values).any(0)
-    return *crossed_ci95(values[:, whole], groups[whole]), int(whole.sum())
+    """Return mean, half the 95% interval and the number of exchanges that no critic failed in."""
+    return *crossed_ci95(values, groups), int((~np.isnan(values).any(0)).sum())
 
 
 def rouge_l(said: Sequence[str], true: Sequence[str]) -> list[float]:
