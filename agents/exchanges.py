@@ -56,7 +56,7 @@ class Draws:
         response: the same of the response.
     """
 
-    persona: Sampling = field(default_factory=lambda: Sampling(48, 1.0, 0.0))
+    persona: Sampling = field(default_factory=lambda: Sampling(64, 1.0, 0.0))
     response: Sampling = field(default_factory=lambda: Sampling(24, 1.0, 0.0))
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
-from sklearn.metrics import accuracy_score
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -69,16 +67,6 @@ class Pairs:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """Share of pairs judged rightly, half its 95% interval, the share of the commonest label, the number of pairs."""
-
-    value: float
-    ci95: float
-    majority: float
-    pairs: int
-
-
 def swapped_pairs(instances: Sequence[tuple[str, str]], seed: int = 0) -> Pairs:
     """Return balanced pairs of instances (persona, response) that are taken two by two at random.
 
@@ -112,19 +100,9 @@ def traits(persona: str) -> set[str]:
     return {sentence for sentence in plain if sentence}
 
 
-def measure(critic: PersonaCritic, pairs: Pairs, batch_size: int = 128) -> Accuracy:
-    """Return the accuracy; the interval (Student's t) takes each group of four as one observation.
-
-    Raises:
-        ValueError: the pairs are no whole groups of four, or fewer than two of them.
-    """
-    if len(pairs) % GROUP or len(pairs) < 2 * GROUP:
-        raise ValueError(f"{len(pairs)} pairs, expected two groups of {GROUP} or more, and whole ones")
-    judged = (critic.label(pairs.personas, pairs.responses, batch_size) > 0).astype(int)
-    groups = (judged == pairs.labels).reshape(-1, GROUP).mean(1)
-    ci95 = stats.t.ppf(0.975, len(groups) - 1) * stats.sem(groups)
-    majority = max(np.bincount(pairs.labels, minlength=2)) / len(pairs)
-    return Accuracy(float(accuracy_score(pairs.labels, judged)), float(ci95), float(majority), len(pairs))
+def rightly_judged(critic: PersonaCritic, pairs: Pairs, batch_size: int = 128) -> np.ndarray:
+    """Return `(N,)`, whether the critic's label of each pair is the true one; the mean is its accuracy."""
+    return (critic.label(pairs.personas, pairs.responses, batch_size) > 0) == pairs.labels
 
 
 def train(

@@ -67,7 +67,8 @@ class Generator(nn.Module):
 
     Args:
         lm: the model with its tokenizer; its parameters stay as frozen or free as they are. `from_pretrained` frees
-            them.
+            them. From here on it stops at its end token alone, not at the end of a script's line: what is drawn is what
+            `log_prob` is told.
     """
 
     kind: ClassVar[str]
@@ -77,6 +78,7 @@ class Generator(nn.Module):
         self.lm, self.model = lm, lm.model
         end = lm.tokenizer.eos_token_id
         self.end = int(lm.stop_ids[0] if end is None else end)
+        lm.stop_ids = np.array([self.end])
 
     @classmethod
     def from_pretrained(cls, name: str | Path = "pocket", device: str = "cpu", dtype: str = "float32") -> Self:

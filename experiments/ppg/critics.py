@@ -6,16 +6,19 @@ different seeds. The third is the paper's other pairing, only measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from agents.exchanges import Exchange
 from experiments.ppg import data
 from experiments.ppg.evaluation import CRITICS
 from experiments.run_folder import ResultRow
+from experiments.statistics import grouped_ci95
 from reward_models.persona_critic import CriticConfig, PersonaCritic
-from reward_models.persona_training import CriticTraining, measure, swapped_pairs, train
+from reward_models.persona_training import GROUP, CriticTraining, rightly_judged, swapped_pairs, train
 
 PAIRINGS = ("self", "partner")  # whose persona a response is paired with: its speaker's, or the other's
 LEARNS = dict.fromkeys(CRITICS, "self") | {"partner_critic": "partner"}  # critic -> pairing
@@ -45,17 +48,19 @@ def read(parts: data.Parts, context_turns: int) -> dict[str, list[Exchange]]:
     }
 
 
-def make(found: Sequence[Exchange], name: str, config: Critics, folder: Path, progress: bool = True) -> PersonaCritic:
+def make(
+    found: Sequence[Exchange], name: str, config: Critics, folder: Path, device: str = "cpu", progress: bool = True
+) -> PersonaCritic:
     """Train a critic and save it in `folder`, or load the one that lies there."""
     if not folder.exists():
         seed = config.training.seed + list(LEARNS).index(name)
         settings = asdict(config.critic)
-        critic = PersonaCritic.from_encoder(settings.pop("encoder"), seed, **settings)
+        critic = PersonaCritic.from_encoder(settings.pop("encoder"), seed, **settings).to(device)
         # a group of four pairs is made of two exchanges
         chosen = data.sample(paired(found, LEARNS[name]), config.pairs // 2, seed)
         train(critic, swapped_pairs(chosen, seed), replace(config.training, seed=seed), progress)
         critic.save(folder)
-    return PersonaCritic.load(folder)
+    return PersonaCritic.load(folder).to(device)
 
 
 def paired(found: Sequence[Exchange], pairing: str) -> list[tuple[str, str]]:
@@ -64,11 +69,20 @@ def paired(found: Sequence[Exchange], pairing: str) -> list[tuple[str, str]]:
     return [(persona, response) for persona, response in texts if persona]
 
 
-def accuracies(name: str, critic: PersonaCritic, found: Sequence[Exchange], seed: int) -> list[ResultRow]:
-    """Return accuracy with its interval, and the share of the commonest label, of both pairings."""
+def accuracies(
+    name: str, critic: PersonaCritic, found: Sequence[Exchange], people: Mapping[str, int]
+) -> list[ResultRow]:
+    """Return accuracy with its interval, and the share of the commonest label, of both pairings.
+
+    Pairs with one person's persona are not independent, nor those with responses of (or to) one person.
+    """
     rows = []
     for pairing in PAIRINGS:
-        accuracy = measure(critic, swapped_pairs(paired(found, pairing), seed))
-        rows.append(ResultRow(name, f"accuracy_{pairing}", accuracy.value, accuracy.ci95, accuracy.pairs, 1))
-        rows.append(ResultRow(name, f"majority_{pairing}", accuracy.majority, None, accuracy.pairs, 1))
+        pairs = swapped_pairs(paired(found, pairing))
+        whose = np.array([data.person_of(persona, people) for persona in pairs.personas]).reshape(-1, GROUP)
+        both = np.stack((whose, whose[:, [0, 1, 1, 0]]), 2).reshape(-1, 2)
+        right = rightly_judged(critic, pairs)
+        rows.append(ResultRow(name, f"accuracy_{pairing}", *grouped_ci95(right, both), len(pairs), 1))
+        majority = np.bincount(pairs.labels).max() / len(pairs)
+        rows.append(ResultRow(name, f"majority_{pairing}", majority, None, len(pairs), 1))
     return rows

@@ -3,7 +3,8 @@
 Synthetic-Persona-Chat's validation file has the very personas of PersonaChat's, and a Multi-Session Chat record
 `valid_N` goes on from PersonaChat's validation dialogue N, its personas in other words. So a share of PersonaChat's
 validation personas is held out: dialogues between two of them are the evaluation set, and no training dialogue has a
-sentence of them or goes on from a dialogue that has one.
+sentence of them or goes on from a dialogue that has one. What they all start from, the pocket model and the critics'
+encoder, was trained on these two files whole.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ class Parts:
         tuning: a part of the training files that is kept aside; what is looked at while training.
         evaluation: PersonaChat's validation dialogues between held-out personas.
         left_out: by corpus, how many dialogues are in none of them.
+        people: sentence of PersonaChat's validation personas (see `traits`) -> number of the person.
     """
 
     training: Mapping[str, Sequence[Dialogue]]
     tuning: Sequence[Dialogue]
     evaluation: Sequence[Dialogue]
     left_out: Mapping[str, int]
+    people: Mapping[str, int]
 
 
 def files(root: Path) -> list[Path]:
@@ -73,7 +76,8 @@ def read_parts(root: Path, held_out: float, tuning: float = 0.05) -> Parts:
         raise ValueError(f"held_out is {held_out} and tuning {tuning}, expected shares in [0, 1] and [0, 1)")
     valid = list(corpora.read(EVALUATION[0], root, EVALUATION[1]))
     read = {f"{name}/{split}": list(corpora.read(name, root, split)) for name, split in TRAINING}
-    hidden = hidden_traits(valid, held_out)
+    people = people_of(valid)
+    hidden = hidden_traits(people, held_out)
     evaluation = [dialogue for dialogue in valid if not held_out or dialogue_traits(dialogue) <= hidden]
     shown = {name: [dialogue_traits(dialogue) for dialogue in dialogues] for name, dialogues in read.items()}
     for own, number in zip(shown[SESSIONS], session_origins(root, len(valid)), strict=True):
@@ -94,7 +98,7 @@ def read_parts(root: Path, held_out: float, tuning: float = 0.05) -> Parts:
         aside += [dialogue for dialogue, is_tuned in zip(dialogues, tuned, strict=True) if is_tuned]
     left_out = {"/".join(EVALUATION): len(valid) - len(evaluation)}
     left_out |= {name: len(dialogues) - len(kept[name]) for name, dialogues in read.items()}
-    return Parts(training, aside, evaluation, left_out)
+    return Parts(training, aside, evaluation, left_out, people)
 
 
 def session_origins(root: Path, count: int) -> list[int]:
@@ -113,10 +117,10 @@ def session_origins(root: Path, count: int) -> list[int]:
     return found
 
 
-def hidden_traits(valid: Sequence[Dialogue], share: float) -> set[str]:
-    """Return the sentences of a share of the validation personas, chosen at random but always alike.
+def people_of(valid: Sequence[Dialogue]) -> dict[str, int]:
+    """Return sentence -> number of the person.
 
-    Personas of one person have sentences in common (a dialogue shows four or five of them), so whole persons are drawn:
+    Personas of one person have sentences in common (a dialogue shows four or five of them), so a person is all
     sentences that are linked by standing in one persona.
     """
     known = sorted(set().union(*map(dialogue_traits, valid)))
@@ -124,9 +128,15 @@ def hidden_traits(valid: Sequence[Dialogue], share: float) -> set[str]:
     personas = [sorted(traits(text)) for dialogue in valid for text in dialogue.situations.values()]
     rows, columns = np.array([(place[persona[0]], place[t]) for persona in personas for t in persona]).T
     links = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(known), len(known)))
-    count, person = connected_components(links, directed=False)
-    chosen = np.random.default_rng(SPLIT_SEED).permutation(count)[: round(share * count)]
-    return {known[i] for i in np.flatnonzero(np.isin(person, chosen))}
+    person = connected_components(links, directed=False)[1]
+    return dict(zip(known, person.tolist(), strict=True))
+
+
+def hidden_traits(people: Mapping[str, int], share: float) -> set[str]:
+    """Return the sentences of a share of the people, chosen at random but always alike."""
+    count = max(people.values()) + 1
+    chosen = set(np.random.default_rng(SPLIT_SEED).permutation(count)[: round(share * count)].tolist())
+    return {trait for trait, person in people.items() if person in chosen}
 
 
 def dialogue_traits(dialogue: Dialogue) -> set[str]:
@@ -164,10 +174,14 @@ def sample(found: Sequence[T], count: int, seed: int) -> list[T]:
     return [found[i] for i in sorted(chosen)]
 
 
-def groups(found: Sequence[Exchange]) -> np.ndarray:
-    """Return `(N,)` which pair of personas each exchange is between: those of one pair are not independent."""
-    pairs = ["\n".join(sorted(exchange.dialogue.situations.values())) for exchange in found]
-    return np.unique(pairs, return_inverse=True)[1]
+def groups(found: Sequence[Exchange], people: Mapping[str, int]) -> np.ndarray:
+    """Return `(N, 2)` who responds in each exchange, and to whom: those of one person are not independent."""
+    return np.array([[person_of(e.persona, people), person_of(e.partner_persona, people)] for e in found])
+
+
+def person_of(persona: str, people: Mapping[str, int]) -> int:
+    """Return the number of the person that a persona, one sentence or more, is of."""
+    return people[min(traits(persona))]
 
 
 class TraitRanker:

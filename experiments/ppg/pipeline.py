@@ -48,13 +48,13 @@ class Config:
     other_seeds: int = 1
     """Seeds of the other systems, RL's ablations and options among them."""
     held_out: float = 0.4
-    """Share of PersonaChat's validation personas that no training dialogue shows; evaluated is between them alone. With
-    0 all validation dialogues are evaluated, though training has seen their personas."""
+    """Share of the people of PersonaChat's validation file that no training dialogue of these systems shows; evaluated
+    is between them alone. With 0 all validation dialogues are evaluated, and their people trained on."""
     context_turns: int = 4
     """Most turns before a response that are shown."""
-    evaluated: int = 500
+    evaluated: int = 1000
     """Exchanges that are evaluated."""
-    cold: int = 60
+    cold: int = 150
     """Exchanges of each length of Figure 3 (1, 2 and 3 turns before the response)."""
     critics: Critics = field(default_factory=Critics)
     """The critics."""
@@ -70,11 +70,13 @@ class Config:
     """REINFORCE; the paper's rate is 5e-6, on a model sixty times as large and for many more updates."""
     tuned: int = 60
     """Exchanges, of a part of the training files that is kept aside, that its validations measure."""
-    evaluation: Draws = field(default_factory=lambda: Draws(Sampling(48), Sampling(24)))
+    evaluation: Draws = field(default_factory=lambda: Draws(Sampling(64), Sampling(24)))
     """How evaluated personas and responses are drawn."""
     paper: Path | None = None
     """JSON file `{system: {metric: value}}` of the paper's values, by the names of `systems` or critics and the metrics
     of `results.json`; they stand in columns beside ours. None: the accuracies of its critics."""
+    device: str = "cpu"
+    """Where generators and critics run, as torch names it."""
     threads: int = 2
     """CPU threads."""
 
@@ -98,7 +100,7 @@ def run(config: Config) -> Path:
     sources = data.files(root)
     for name in (config.lm, str(encoder_source(config.critics.critic.encoder))):
         sources += model_files(name) if name == "pocket" or Path(name).is_dir() else []
-    free = ("until", "ship", "systems", "seeds", "other_seeds", "paper", "threads", "data")
+    free = ("until", "ship", "systems", "seeds", "other_seeds", "paper", "device", "threads", "data")
     out = open_run(config.out, "ppg", config, sources, changeable=free)
     return Pipeline(config, out, data.read_parts(root, config.held_out)).run()
 
@@ -155,14 +157,18 @@ class Pipeline:
         """Measure how fast exchanges are generated, where that is not done."""
         path = self.out / "speed.json"
         if not path.exists():
-            rows = speed.measure(self.config.lm, data.sample(self.all_evaluated, 1000, 0), self.config.speed)
+            rows = speed.measure(
+                self.config.lm, data.sample(self.all_evaluated, 1000, 0), self.config.speed, self.config.device
+            )
             write_json(path, [asdict(row) for row in rows])
 
     def make_critics(self) -> None:
         """Train the critics, or load them."""
         found = critics.read(self.parts, self.config.context_turns)
         for name, exchanges in found.items():
-            self.judges[name] = critics.make(exchanges, name, self.config.critics, self.out / "critics" / name)
+            self.judges[name] = critics.make(
+                exchanges, name, self.config.critics, self.out / "critics" / name, self.config.device
+            )
 
     def train_supervised(self) -> None:
         """Train every generator that the systems start from."""
@@ -191,14 +197,16 @@ class Pipeline:
         both = [e for e in self.training if e.partner_persona]
         folder = self.out / "reinforce" / name / f"seed_{seed}"
         return reinforced.train(
-            name, seed, start, both, tuning, self.judges, self.config.reinforce, self.config.updates, folder
-        )
+            name, seed, start, both, tuning, self.judges, self.config.reinforce, self.config.updates, folder,
+            self.config.device,
+        )  # fmt: skip
 
     def answers(self, name: str, seed: int, which: str) -> evaluation.Answers:
         """Return what a system answers in a set of exchanges, from the file where it has answered already."""
         path = self.out / "answers" / which / f"{name}_{seed}.json"
         if not path.exists():
-            parts = {part: supervised.load(folder) for part, folder in self.folders(name, seed).items()}
+            folders = self.folders(name, seed)
+            parts = {part: supervised.load(folder, self.config.device) for part, folder in folders.items()}
             evaluation.answer(
                 parts["response"],
                 parts.get("personas"),
@@ -215,10 +223,10 @@ class Pipeline:
         """Evaluate every system and write results, tables, figures and the page."""
         rows = self._facts() + [ResultRow(**row) for row in json.loads((self.out / "speed.json").read_text())]
         for name, critic in self.judges.items():
-            rows += critics.accuracies(name, critic, self.all_evaluated, 0)
+            rows += critics.accuracies(name, critic, self.all_evaluated, self.parts.people)
         found = {n: [self.answers(n, seed, "evaluation") for seed in self.seeds(n)] for n in self.names}
         exchanges = self.evaluated["evaluation"]
-        groups = data.groups(exchanges)
+        groups = data.groups(exchanges, self.parts.people)
         for name, answers in found.items():
             rows += evaluation.measure(SYSTEMS[name].label, answers, exchanges, groups)
         rows += evaluation.gains(found, groups)
@@ -236,7 +244,7 @@ class Pipeline:
         if kind == "personas":
             chosen = data.sample([e for e in self.training if e.partner_persona], config.exchanges, seed)
         folder = self.out / "supervised" / kind / f"seed_{seed}"
-        return supervised.train(kind, self.config.lm, chosen, self.ranker, config, seed, folder)
+        return supervised.train(kind, self.config.lm, chosen, self.ranker, config, seed, folder, self.config.device)
 
     def _facts(self) -> list[ResultRow]:
         counts = {f"dialogues/{name}": len(dialogues) for name, dialogues in self.parts.training.items()}

@@ -28,6 +28,7 @@ def train(
     config: ReinforceConfig,
     updates: int,
     folder: Path,
+    device: str = "cpu",
     progress: bool = True,
 ) -> dict[str, Path]:
     """Train a variant, or go on training; nothing is done where that is done already.
@@ -42,6 +43,8 @@ def train(
         config: hyper-parameters, the variant's put over them.
         updates: how many.
         folder: where generators that learned, curves and checkpoints go.
+        device: where they run, as torch names it.
+        progress: show a bar.
 
     Returns:
         Folders of the `personas` and `response` generators.
@@ -51,7 +54,7 @@ def train(
     found = {part: folder / part if learns else start[part] for part, learns in switches.items()}
     if (folder / HISTORY).exists():
         return found
-    parts = [supervised.load(start[part]) for part in ("personas", "response")]
+    parts = [supervised.load(start[part], device) for part in ("personas", "response")]
     learner = Reinforce(*parts, *(critics[critic] for critic in CRITICS), config)
     logger = tensorboard_logger(folder / "tensorboard")
     learner.train(exchanges, updates, validation=tuning, logger=logger, checkpoint_dir=folder, progress=progress)

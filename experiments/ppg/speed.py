@@ -33,7 +33,7 @@ class Speed:
     """Lengths of personas and responses."""
 
 
-def measure(lm: str, exchanges: Sequence[Exchange], config: Speed) -> list[ResultRow]:
+def measure(lm: str, exchanges: Sequence[Exchange], config: Speed, device: str = "cpu") -> list[ResultRow]:
     """Return the exchanges a second of both ways, and how many times as fast the first is.
 
     Raises:
@@ -41,7 +41,7 @@ def measure(lm: str, exchanges: Sequence[Exchange], config: Speed) -> list[Resul
     """
     if len(exchanges) < config.exchanges:
         raise ValueError(f"{len(exchanges)} exchanges, expected {config.exchanges} or more for a rollout")
-    parts = PersonasGenerator.from_pretrained(lm), ResponseGenerator.from_pretrained(lm)
+    parts = PersonasGenerator.from_pretrained(lm, device), ResponseGenerator.from_pretrained(lm, device)
     for part in parts:
         part.requires_grad_(False)
         part.lm.stop_ids = np.zeros(0, dtype=np.int64)

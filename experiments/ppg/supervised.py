@@ -97,12 +97,13 @@ def train(
     config: Supervision,
     seed: int,
     folder: Path,
+    device: str = "cpu",
     progress: bool = True,
 ) -> Path:
     """Train a generator, or go on training, and save it in `folder`; nothing is done where that is done already."""
     if (folder / RECORD).exists():
         return folder
-    generator = generator_class(kind).from_pretrained(lm)
+    generator = generator_class(kind).from_pretrained(lm, device)
     data = [e for e in examples(kind, generator, exchanges, ranker) if len(e.prompt.ids) + len(e.ids) <= config.longest]
     losses = fit(generator, data, config, seed, folder, f"{kind}, seed {seed}" if progress else None)
     generator.save_pretrained(folder)
@@ -111,10 +112,10 @@ def train(
     return folder
 
 
-def load(folder: Path) -> Generator:
+def load(folder: Path, device: str = "cpu") -> Generator:
     """Return the generator that `train` saved."""
     kind = json.loads((folder / RECORD).read_text())["kind"]
-    return generator_class(kind).from_pretrained(folder).eval()
+    return generator_class(kind).from_pretrained(folder, device).eval()
 
 
 def fit(

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from transformers import DistilBertConfig, DistilBertModel
 
 from reward_models import persona_critic
 from reward_models.dmi.encoder import DialogueEncoder, EncoderConfig
 from reward_models.dmi.tokens import train_tokenizer
 from reward_models.persona_critic import PersonaCritic
-from reward_models.persona_training import CriticTraining, Pairs, measure, swapped_pairs, train, traits
+from reward_models.persona_training import CriticTraining, Pairs, rightly_judged, swapped_pairs, train, traits
 
 THINGS = ("dogs", "jazz", "trains", "bread", "chess", "snow", "boats", "roses")
 PERSONAS = [f"i like {thing}. my town is small." if i % 2 else f"i sell {thing}." for i, thing in enumerate(THINGS)]
@@ -65,8 +66,8 @@ def test_it_learns(reads, layers, encoder_folder, trained):
         critic = PersonaCritic.from_encoder(encoder_folder, reads=reads, trained_layers=layers)
         losses = train(critic, swapped_pairs(INSTANCES), CriticTraining(90, 16, 3e-3, 3e-3))
     assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
-    found = measure(critic, swapped_pairs(INSTANCES, seed=1))
-    assert found.value - found.ci95 > found.majority == 0.5
+    right = rightly_judged(critic, swapped_pairs(INSTANCES, seed=1))
+    assert binomtest(int(right.sum()), len(right), alternative="greater").pvalue < 1e-3
 
 
 def test_training_is_repeatable_and_leaves_the_callers_generator(encoder_folder):

@@ -115,6 +115,14 @@ def test_the_end_is_told_from_the_cut(generator):
     assert generator.decode([[*generator.encode(["hello."])[0]]]) == ["hello."]
 
 
+def test_a_scripts_line_does_not_end_a_text(model_folder):
+    """What `log_prob` is told ends with the end token: nothing else may have stopped it."""
+    folder = model_folder("gpt2", False)
+    generator = PersonasGenerator.from_pretrained(folder)
+    assert len(FrozenLM.from_pretrained(folder).stop_ids) > 1
+    assert generator.lm.stop_ids.tolist() == [generator.end]
+
+
 @pytest.mark.parametrize("together", [128, 4])
 def test_candidates_are_what_repeated_prompts_draw(generator, together, monkeypatch):
     monkeypatch.setattr("dialog_envs.speakers.ppg.BATCH", together)

@@ -35,7 +35,7 @@ def test_sessions_that_go_on_from_a_dialogue_with_an_evaluated_persona_are_not_t
     valid = list(corpora.read("personachat", corpora_root, "valid"))
     origins = data.session_origins(corpora_root, len(valid))
     assert origins == [0, 9, 18, 27] * 4
-    hidden = data.hidden_traits(valid, 0.5)
+    hidden = data.hidden_traits(data.people_of(valid), 0.5)
     clean = [number for number in origins if not data.dialogue_traits(valid[number]) & hidden]
     assert 0 < len(clean) < len(origins)
     parts = data.read_parts(corpora_root, 0.5, tuning=0)
@@ -81,12 +81,15 @@ def test_cold_starts_have_so_many_turns():
     assert data.exchanges([TALK], 6, exactly=9) == []
 
 
-def test_groups_are_pairs_of_personas():
-    other = Dialogue(TALK.turns, {"a": "i sell boats.", "b": "i like jazz."})
-    turned = Dialogue(TALK.turns, {"b": "i sell bread.", "a": "i like jazz."})
-    found = data.exchanges([TALK, other, turned], 2, exactly=1)
-    group = data.groups(found)
-    assert group[0] == group[2] != group[1]
+def test_groups_are_who_responds_and_to_whom_whatever_part_of_a_persona_is_shown():
+    more = Dialogue(TALK.turns, {"a": "i sell bread. i bake.", "b": "i like jazz."})
+    turned = Dialogue(TALK.turns, {"b": "i bake.", "a": "i like jazz."})
+    dialogues = [TALK, more, turned, Dialogue(TALK.turns, {"a": "i sell boats.", "b": "i like jazz."})]
+    people = data.people_of(dialogues)
+    baker, boats, jazz = (people[trait] for trait in ("i bake", "i sell boats", "i like jazz"))
+    assert people["i sell bread"] == baker and len({baker, boats, jazz}) == 3
+    found = data.exchanges(dialogues, 2, exactly=1)
+    assert data.groups(found, people).tolist() == [[jazz, baker], [jazz, baker], [baker, jazz], [jazz, boats]]
 
 
 def test_samples_are_repeatable_and_in_order():

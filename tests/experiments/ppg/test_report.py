@@ -18,16 +18,19 @@ def rows(reward: float, other: float, perplexity: float, distinct: float, half: 
 
 def test_what_rises_within_limits_is_said_so():
     said = " ".join(report.verdicts(rows(0.2, 0.1, 0.015, -0.01)))
-    assert "The critic's mean label rises, zero excluded: +0.200 ± 0.050." in said
-    assert "Both critics agree" in said and "beyond" not in said
+    assert "The critic's mean label rises, +0.200 ± 0.050." in said
+    assert "Both critics agree" in said
+    small = " ".join(report.verdicts(rows(0.2, 0.1, 0.015, 0.1, half=0.004)))
+    assert "+1.5 ± 0.4%, within" in small and "+10.0 ± 0.4%, within" in small
 
 
 def test_what_fails_is_said_so_too():
     said = " ".join(report.verdicts(rows(0.04, -0.1, 0.03, -0.3)))
-    assert "rises, but zero is not excluded" in said
-    assert "The second critic's mean label falls, zero excluded" in said
-    assert "do not agree" in said
-    assert "Perplexity changes by +3.0 ± 5.0%, beyond the limit of 2%" in said
+    assert "rises, but zero is not excluded: +0.040 ± 0.050" in said
+    assert "Whether both critics agree is not told" in said
+    assert "The second critic's mean label falls, -0.100" in said
+    assert "do not agree" in " ".join(report.verdicts(rows(0.2, -0.1, 0, 0)))
+    assert "Perplexity changes by +3.0 ± 5.0%, not told apart from the limit of 2%" in said
     assert "Distinct-2 changes by -30.0 ± 5.0%, beyond" in said
 
 

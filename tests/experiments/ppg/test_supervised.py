@@ -53,7 +53,8 @@ def test_each_kind_learns_what_it_says(model_folder, exchanges, ranker):
 
 def test_it_learns_and_is_loaded(model_folder, exchanges, ranker, tmp_path):
     config = Supervision(exchanges=6, epochs=20, batch_size=6, learning_rate=1e-2, bf16=False)
-    folder = supervised.train("gold", str(model_folder()), exchanges, ranker, config, 0, tmp_path / "gold", False)
+    lm, into = str(model_folder()), tmp_path / "gold"
+    folder = supervised.train("gold", lm, exchanges, ranker, config, 0, into, progress=False)
     losses = json.loads((folder / "training.json").read_text())["loss"]
     assert losses[-1] < 0.7 * losses[0]
     generator = supervised.load(folder)
@@ -61,7 +62,7 @@ def test_it_learns_and_is_loaded(model_folder, exchanges, ranker, tmp_path):
     prompts = [e.prompt for e in supervised.examples("gold", generator, exchanges, ranker)]
     assert generator.loss(prompts, [e.response for e in exchanges]).item() < 0.7 * losses[0]
     before = (folder / "model.safetensors").stat().st_mtime_ns
-    supervised.train("gold", "/nowhere", exchanges, ranker, config, 0, folder, False)  # done: nothing is loaded
+    supervised.train("gold", "/nowhere", exchanges, ranker, config, 0, folder, progress=False)
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     assert not (folder / supervised.CHECKPOINT).exists()
 
