@@ -13,7 +13,7 @@ class Target:
         name: e.g. `"job"` or `"relief"`.
         patterns: regular expressions over the lower-cased, apostrophe-normalised text of one turn. The target is met
             by the first turn of the partner in which one of them matches outside a negated clause, unless a turn of
-            the agent matched one before.
+            the agent matched one before (with `prompted_by`: matched the same one).
         weight: share of the goal, positive; the score divides by the sum of the weights.
         kind: `"knowledge"` (a fact about the partner) or `"outcome"` (a change of mood, an agreement).
         prompted_by: if there are any, the target is met only after a turn of the agent matched one of these: nobody

@@ -99,15 +99,17 @@ def _denied(plain: str, start: int, end: int) -> bool:
 def met_targets(turns: Turns, goal: SocialGoal, agent: str = "agent") -> dict[str, int]:
     """Return the targets that the partner met, by name, with the index of the turn that met each.
 
-    A target is met by the partner's first turn that asserts one of its patterns, where it needs one after the agent's
-    prompt. It is void if any earlier turn of the
-    agent mentions one, denied or not: what the agent says first is not found out.
+    A target is met by the partner's first turn that asserts one of its patterns. It is void if any earlier turn of the
+    agent mentions one, denied or not: what the agent says first is not found out. A target that needs a prompt is met
+    after it alone, and only the patterns that the agent mentions are void, as in `gain`: who has agreed to something
+    before can still be agreed with.
     """
     met = {}
     for target in goal.targets:
-        index = _first(turns, target.patterns, agent, target.prompted_by)
-        if index is not None:
-            met[target.name] = index
+        alternatives = [(pattern,) for pattern in target.patterns] if target.prompted_by else [target.patterns]
+        found = [_first(turns, patterns, agent, target.prompted_by) for patterns in alternatives]
+        if met_at := [index for index in found if index is not None]:
+            met[target.name] = min(met_at)
     return met
 
 

@@ -100,3 +100,14 @@ def test_what_was_not_proposed_is_not_accepted():
     assert met_targets(unprompted, goal) == {}
     assert met_targets(prompted, goal) == {"acceptance": 2}
     assert (gain(unprompted, goal), gain(prompted, goal)) == (0.0, 5.0)
+
+
+def test_an_agent_that_agreed_before_can_still_be_agreed_with():
+    agreed = (r"\bi agree\b", r"\bi'll take it\b")
+    accepted = Target("acceptance", agreed, kind="outcome", prompted_by=(r"\bthe blue bike\b",))
+    gains = tuple((pattern, 5.0) for pattern in agreed)
+    goal = SocialGoal("sell a bike", (accepted,), gains=gains, gains_prompted_by=accepted.prompted_by)
+    before = [("partner", "bikes are fun."), ("agent", "i agree. what about the blue bike?")]
+    for answer, points in (("i'll take it.", 5.0), ("i agree.", 0.0)):
+        turns = [*before, ("partner", answer)]
+        assert gain(turns, goal) == points and set(met_targets(turns, goal)) == ({"acceptance"} if points else set())
