@@ -38,6 +38,7 @@ class SocialGoal:
         gains: (pattern, points) pairs over the partner's turns: what a matching turn is worth to the agent in money
             or goods, in [-5, 5]; the last match of the dialogue counts.
         gains_prompted_by: if there are any, positive points count only after a turn of the agent matched one of these.
+        clashing: those of `gains_prompted_by` that the partner would be wrong to accept.
     """
 
     description: str
@@ -45,3 +46,4 @@ class SocialGoal:
     secret_patterns: tuple[str, ...] = ()
     gains: tuple[tuple[str, float], ...] = ()
     gains_prompted_by: tuple[str, ...] = ()
+    clashing: tuple[str, ...] = ()

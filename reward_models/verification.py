@@ -61,13 +61,20 @@ def _verifiable(goal: SocialGoal) -> SocialGoal:
             raise ValueError(f"target {target.name!r} has kind {target.kind!r}, expected 'knowledge' or 'outcome'")
         for pattern in (*target.patterns, *target.prompted_by):
             compiled(pattern)
-    for pattern in (*goal.secret_patterns, *goal.gains_prompted_by):
+    for pattern in (*goal.secret_patterns, *goal.gains_prompted_by, *goal.clashing):
         compiled(pattern)
     for pattern, points in goal.gains:
         compiled(pattern)
         if not -5 <= points <= 5:
             raise ValueError(f"gain {pattern!r} has {points} points, expected a number in [-5, 5]")
     return goal
+
+
+def mentioned_last(patterns: Sequence[str], text: str) -> str | None:
+    """Return which pattern has the last match in a text, denied or not; None where none has."""
+    plain = normalise(text)
+    ends = {pattern: match.end() for pattern in patterns for match in compiled(pattern).finditer(plain)}
+    return max(ends, key=ends.__getitem__, default=None)
 
 
 def mentions(pattern: str, text: str) -> bool:

@@ -22,7 +22,8 @@ from dialog_envs.scenarios.scenario import AGENT, SPLITS, Scenario
 from dialog_envs.speakers.idpt import IDPT
 from dialog_envs.speakers.lm import LMSpeaker
 from reward_models.dmi.reward import CoherenceReward
-from reward_models.verification import gain, met_targets
+from reward_models.goal import SocialGoal
+from reward_models.verification import Turns, asserts, gain, mentioned_last, met_targets
 
 REWARD = "acceptance"  # the environment's own
 TARGET = "acceptance"  # of a scenario's goal: what the partner says when it accepts
@@ -56,6 +57,7 @@ class AcceptanceJudge:
     The value is a fifth of the points that the partner's decision is worth (a glad acceptance 1, a half-hearted one
     0.4, giving up -0.4, nothing 0), plus a share of the mean coherence of the agent's turns, minus the turns' cost. The
     goal is reached when the partner accepts what the agent proposed; all of it is verified on what the partner says.
+    To accept an offer that has what the scenario says the partner dislikes is no decision, and the dialogue goes on.
 
     Args:
         coherence: of each turn with what was said before it; None leaves it out.
@@ -71,13 +73,14 @@ class AcceptanceJudge:
         said = transcripts(rows)
         judged = []
         for scenario, turns, coherence in zip(rows.scenarios, said, self._coherence(said), strict=True):
+            meant = without_mistakes(turns, scenario.goal)
             details = {
-                "decision": gain(turns, scenario.goal, AGENT) / BEST,
+                "decision": gain(meant, scenario.goal, AGENT) / BEST,
                 "coherence": coherence,
                 "turns": float(sum(speaker == AGENT for speaker, _ in turns)),
             }
             value = details["decision"] + self.weight * coherence - self.turn_cost * details["turns"]
-            judged.append(Judgement(value, TARGET in met_targets(turns, scenario.goal, AGENT), details))
+            judged.append(Judgement(value, TARGET in met_targets(meant, scenario.goal, AGENT), details))
         return judged
 
     def _coherence(self, transcripts: Sequence[Sequence[tuple[str, str]]]) -> list[float]:
@@ -90,6 +93,19 @@ class AcceptanceJudge:
             scores = np.where(silent, 0.0, scores)
             means.append(0.0 if np.isnan(scores).all() else float(np.nanmean(scores)))
         return means
+
+
+def without_mistakes(turns: Turns, goal: SocialGoal) -> list[tuple[str, str]]:
+    """Return the turns with silence where the partner accepts although the last offer that was named clashes."""
+    (accepting,) = (target.patterns for target in goal.targets if target.name == TARGET)
+    kept, offer = [], None
+    for speaker, text in turns:
+        if speaker == AGENT:
+            offer = mentioned_last(goal.gains_prompted_by, text) or offer
+        elif offer in goal.clashing and any(asserts(pattern, text) for pattern in accepting):
+            text = ""
+        kept.append((speaker, text))
+    return kept
 
 
 @lru_cache(maxsize=4)

@@ -196,7 +196,7 @@ def scenarios(split: str) -> tuple[Scenario, ...]:
 def goal(case: Case, description: str) -> SocialGoal:
     """Return the targets (each like, the dislike, an acceptance) and what the partner's decision is worth."""
     likes = (Target(f"like_{i + 1}", like_patterns(like), 0.5) for i, like in enumerate(case.likes))
-    offers = tuple(rf"\b{re.escape(name)}\b" for name, _ in case.options)  # nobody accepts what was not named
+    offers = {rf"\b{re.escape(name)}\b": attributes for name, attributes in case.options}
     gains = [(pattern, GAIN_GIVEN_UP) for pattern in GIVE_UP_PATTERNS]
     gains += [(pattern, GAIN_LUKEWARM) for pattern in LUKEWARM_PATTERNS]
     gains += [(pattern, GAIN_GLAD) for pattern in GLAD_PATTERNS]
@@ -205,10 +205,11 @@ def goal(case: Case, description: str) -> SocialGoal:
         (
             *likes,
             Target("dislike", dislike_patterns(case.dislike), 0.5),
-            Target("acceptance", (*GLAD_PATTERNS, *LUKEWARM_PATTERNS), 2.0, "outcome", offers),
+            Target("acceptance", (*GLAD_PATTERNS, *LUKEWARM_PATTERNS), 2.0, "outcome", tuple(offers)),
         ),
         gains=tuple(gains),
-        gains_prompted_by=offers,
+        gains_prompted_by=tuple(offers),  # nobody accepts what was not named
+        clashing=tuple(offer for offer, attributes in offers.items() if case.verdict(attributes) == "clashes"),
     )
 
 

@@ -14,7 +14,8 @@ from dialog_envs.retry import Failure
 from dialog_envs.scenarios import AGENT, PARTNER, recommend
 
 SCENARIO = recommend.scenarios("heldout")[0]
-OFFER = SCENARIO.goal.gains_prompted_by[0].replace("\\b", "").replace("\\", "")
+OFFERS, CLASHING = SCENARIO.goal.gains_prompted_by, SCENARIO.goal.clashing
+OFFER = next(offer for offer in OFFERS if offer not in CLASHING).replace("\\b", "").replace("\\", "")
 ENV = "DialogEnvs/Initiative-v0"
 
 
@@ -66,6 +67,29 @@ def test_nobody_accepts_what_was_not_proposed():
 def test_an_acceptance_that_the_agent_says_itself_counts_for_nothing():
     accepting = "that sounds perfect, let's do that."
     assert not judged((AGENT, f"{OFFER}! {accepting}"), (PARTNER, accepting)).reached
+
+
+def test_an_agent_that_agreed_can_still_be_agreed_with():
+    found = judged((AGENT, f"i agree. how about {OFFER}?"), (PARTNER, "that sounds perfect, let's do that."))
+    assert found.reached and found.details["decision"] == 1
+
+
+def test_an_acceptance_of_what_the_seeker_dislikes_is_worth_nothing():
+    bad, good = (
+        next(offer for offer in OFFERS if (offer in CLASHING) == clashes).replace("\\b", "").replace("\\", "")
+        for clashes in (True, False)
+    )
+    accepts = (PARTNER, "that sounds perfect, let's do that.")
+    for said, decision in (
+        ([(AGENT, f"how about {bad}?")], 0),
+        ([(AGENT, f"how about {good}?"), (PARTNER, "no."), (AGENT, f"{bad}?"), (PARTNER, "hm."), (AGENT, "so?")], 0),
+        ([(AGENT, f"how about {good}, or {bad}?")], 0),
+        ([(AGENT, f"how about {bad}?"), accepts, (AGENT, f"or {good}?")], 1),
+    ):
+        found = judged(*said, accepts)
+        assert (found.details["decision"], found.reached) == (decision, bool(decision)), said
+    gave_up = judged((AGENT, f"how about {bad}?"), (PARTNER, "i give up. let's leave it for today."))
+    assert gave_up.details["decision"] == pytest.approx(-0.4)
 
 
 def test_coherence_is_the_mean_over_the_agents_turns_and_silence_is_incoherent():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from timeit import timeit
@@ -117,6 +118,8 @@ def test_every_scenario_has_a_fitting_and_a_clashing_offer():
             case = recommend._sample_case(rng, split)
             verdicts = {case.verdict(option[1]) for option in case.options}
             assert {"fits", "clashes"} <= verdicts and 3 <= len(case.options) <= 5
+            clashing = {rf"\b{re.escape(name)}\b" for name, has in case.options if case.dislike in has}
+            assert set(recommend.goal(case, "").clashing) == clashing
     for scenario in (*recommend.scenarios("train"), *recommend.scenarios("heldout")):
         assert not [t.name for t in scenario.goal.targets if matches(t.patterns, scenario.opening)]
 
