@@ -10,7 +10,8 @@ utterance (`docs/initiative_labels.md` is the guideline). Id = 2 * dialogue leve
 | 2 | system | user | says of the system's own offer what it was asked for |
 | 3 | system | system | proposes, argues, asks for a decision |
 
-The labels here are weak: a rule makes them from the corpora's strategy annotations. A hundred turns labelled by hand
+The labels here are weak: a rule makes them from the corpora's annotations, of strategies or, in DuRecDial, of a turn's
+goal. A hundred turns labelled by hand
 (`hand_labels`) say how good the rule is. Labels of the paper's own files (corpus `idpt`) are taken as they are.
 """
 
@@ -81,6 +82,9 @@ STRATEGIES: dict[str, dict[str, Move]] = {  # what is not named asks with a ques
         ),
     },
 }  # fmt: skip
+
+ANNOTATED = {"durecdial": "goal types", "inspired": "strategies", "p4g": "strategies"}
+"""Corpus -> which of its annotations the rule reads."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class IDPT(nn.Module):
     Attributes:
         prefixes: H = MLP(E).
         recogniser: says which initiative fits; None with `uniform` attention.
+        trained_on: names of the corpora that it learned from.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class IDPT(nn.Module):
     ) -> None:
         super().__init__()
         self.lm, self.config, self.names = lm, config, names
+        self.trained_on: tuple[str, ...] = ()
         self._encoder = (encoder.requires_grad_(False).eval(),)  # in a tuple: no part of this module
         self.layers, self.heads, head_size = _key_value_shape(lm)
         size = self.layers * 2 * self.heads * head_size
@@ -123,13 +125,15 @@ class IDPT(nn.Module):
             if not _is_known(model, saved["probes"][kind]):
                 raise ValueError(f"{folder} was trained on other weights of the {kind} {saved[kind]!r}")
         idpt = cls(lm, encoder, IDPTConfig(**saved["config"]), (saved["lm"], saved["encoder"]))
+        idpt.trained_on = tuple(saved["trained_on"])
         idpt.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
         return idpt.eval()
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write `idpt.json` and `idpt.safetensors` (float16) to a folder that replaces an older one as a whole."""
         probes = {"lm": _probe(self.lm.model), "encoder": _probe(self.encoder.model)}
-        settings = {"config": asdict(self.config), "lm": self.names[0], "encoder": self.names[1], "probes": probes}
+        settings = {"config": asdict(self.config), "lm": self.names[0], "encoder": self.names[1]}
+        settings |= {"trained_on": self.trained_on, "probes": probes}
         with replaced_folder(folder) as temporary:
             weights = {name: value.detach().cpu().half().contiguous() for name, value in self.state_dict().items()}
             save_file(weights, temporary / WEIGHTS)

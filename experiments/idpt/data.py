@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dialog_envs import corpora
-from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn, is_weak, read_turns
+from dialog_envs.corpora.initiative import ANNOTATED, INITIATIVES, InitiativeTurn, is_weak, read_turns
 from dialog_envs.scenarios import AGENT, recommend
 
 SPLITS = {  # corpus -> its splits; where there is one, it is cut
@@ -91,8 +91,11 @@ def grammar_turns(count: int, split: str, seed: int) -> list[InitiativeTurn]:
 
 def label_note(names: Sequence[str]) -> str:
     """Say which corpora's labels are weak, for the foot of a table."""
-    weak, own = ([name for name in names if name != GRAMMAR and is_weak(name) == which] for which in (True, False))
-    parts = [f"Weak labels, made by a rule from strategy annotations: {', '.join(weak)}."] if weak else []
+    weak: dict[str, list[str]] = {}
+    for name in filter(is_weak, names):
+        weak.setdefault(ANNOTATED[name], []).append(name)
+    own = [name for name in names if name != GRAMMAR and not is_weak(name)]
+    parts = [f"Weak labels, made by a rule from annotated {what}: {', '.join(of)}." for what, of in weak.items()]
     parts += [f"Labels of annotators: {', '.join(own)}."] if own else []
     parts += ["Labels of the generated dialogues' own acts: grammar."] if GRAMMAR in names else []
     return " ".join(parts)

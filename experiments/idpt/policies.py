@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ import torch
 from agents.sb3 import make_sb3, train_sb3
 from dialog_envs.corpora.initiative import INITIATIVES
 from dialog_envs.envs.initiative import chosen_scenarios
-from dialog_envs.speakers.idpt import POCKET, WEIGHTS
+from dialog_envs.speakers.idpt import POCKET, SETTINGS, WEIGHTS
 from experiments.episodes import Episode, Policy, paired_design, read_episodes, run_episodes, save_episodes
 from experiments.evaluate import print_table, values
+from experiments.idpt import data
+from experiments.idpt.report import compared
 from experiments.plots import plot_bars
 from experiments.run_folder import ResultRow, model_files, open_run, write_results, write_text
-from experiments.statistics import clustered_ci95
+from experiments.statistics import crossed_ci95
 from experiments.train import sb3_policy
 
 ENV_ID = "DialogEnvs/Initiative-v0"
@@ -81,12 +84,12 @@ def run(config: Config) -> Path:
     episodes = {}
     for name in (RECOGNISER, *CONSTANTS, RANDOM, *config.algorithms):
         episodes[name] = [evaluated(config, out, name, seed) for seed in range(config.seeds)]
-    rows = table(episodes)
-    said = verdict(rows)
+    rows, note = table(episodes), note_on(config.initiatives)
+    said = f"{verdict(rows)}\n{note}"
     write_results(out, rows)
     write_text(out / "verdict.txt", said + "\n")
     plot_bars(out / "returns.png", rows, "episode_return")
-    write_text(out / "transcripts.md", transcripts(episodes))
+    write_text(out / "transcripts.md", f"{note}\n\n{transcripts(episodes)}")
     print_table(rows, ("episode_return", "accepted", "coherence", "turns"))
     print(said)
     return out
@@ -98,7 +101,8 @@ def evaluated(config: Config, out: Path, name: str, seed: int) -> list[Episode]:
     if not path.exists():
         arguments = config.env(scenarios="heldout", chooser="recogniser" if name == RECOGNISER else "agent")
         ids = [scenario.id for scenario in chosen_scenarios("heldout")]
-        chosen, seeds = paired_design(ids, config.episodes, seed)
+        chosen, _ = paired_design(ids, config.episodes, 0)  # every seed meets the same scenarios
+        _, seeds = paired_design(ids, config.episodes, seed)
         policy = policy_of(config, out, name, seed)
         label = f"{name}, seed {seed}"
         save_episodes(path, run_episodes(arguments, policy, chosen, seeds, ENV_ID, config.rows, label))
@@ -127,20 +131,22 @@ def learned(config: Config, folder: Path, algorithm: str, seed: int) -> Policy:
 def table(episodes: Mapping[str, list[list[Episode]]]) -> list[ResultRow]:
     """Return the rows: return, acceptance, the reward's parts, and each system's gain over the best constant.
 
-    The best constant is the one that does best on these very dialogues, which favours it. Failed dialogues are in no
-    number but `failed_episodes`.
+    The best constant is the one that does best on these very dialogues, which favours it. Intervals cover scenarios,
+    on each of which there are several dialogues, and seeds. A dialogue that failed in one seed is in no number but
+    `failed_episodes`.
     """
     returns = {name: values(episodes[name], "episode_return") for name in CONSTANTS}
     best = max(CONSTANTS, key=lambda name: np.nanmean(returns[name]))
     rows = []
     for name, per_seed in episodes.items():
+        scenarios = [episode.scenario for episode in per_seed[0]]
         failed = sum(episode.error is not None for group in per_seed for episode in group)
         size = (sum(map(len, per_seed)) - failed, len(per_seed))
         metrics = ("episode_return", "decision", "coherence", "turns")
         measures = {"accepted": accepted(per_seed)} | {metric: values(per_seed, metric) for metric in metrics}
         if name != best:
             measures[f"gain_over_{best.replace(' ', '_')}"] = measures["episode_return"] - returns[best]
-        rows += [ResultRow(name, metric, *clustered_ci95(value), *size) for metric, value in measures.items()]
+        rows += [ResultRow(name, metric, *crossed_ci95(value, scenarios), *size) for metric, value in measures.items()]
         rows.append(ResultRow(name, "failed_episodes", failed, None, *size))
     return rows
 
@@ -162,11 +168,21 @@ def accepted(per_seed: list[list[Episode]]) -> np.ndarray:
 
 
 def verdict(rows: list[ResultRow]) -> str:
-    """Say whether PPO's choice beats the best constant one."""
-    found = [row for row in rows if row.system == PPO and row.metric.startswith("gain_over_")]
-    if not found:
-        return "PPO was not compared."
-    (row,) = found
-    against, clear = row.metric.removeprefix("gain_over_").replace("_", " "), abs(row.value) > (row.ci95 or np.inf)
-    what = ("beats" if row.value > 0 else "is below") if clear else "is not told from"
-    return f"PPO {what} the best constant choice ({against}): {row.value:+.3f} ± {row.ci95:.3f} over {row.seeds} seeds."
+    """Say whether PPO's and the recogniser's choices beat the best constant one, and how far the worst one is below it.
+
+    Where the constants are not told from one another, the choice matters little, and nobody can win much by it.
+    """
+    found = {row.system: row for row in rows if row.metric.startswith("gain_over_")}
+    worst = min((name for name in found if name in CONSTANTS), key=lambda name: found[name].value)
+    lines = [] if PPO in found else ["PPO was not compared."]
+    for name in (PPO, RECOGNISER, worst):
+        if name in found:
+            best = found[name].metric.removeprefix("gain_over_").replace("_", " ")
+            lines.append(f"{compared(name, f'the best constant choice ({best})', found[name], 3)}.")
+    return "\n".join(lines)
+
+
+def note_on(folder: Path) -> str:
+    """Say what labels a set learned its initiatives from."""
+    learned_from = json.loads((folder / SETTINGS).read_text())["trained_on"]
+    return f"What prefixes and recogniser learned from: {data.label_note(learned_from)}"

@@ -74,11 +74,16 @@ def verdicts(rows: Sequence[ResultRow], config: Any) -> list[str]:
         for name in (HA, SA):
             for metric, shown in (("bleu_4_gain", "BLEU-4"), ("rouge_l_gain", "ROUGE-L")):
                 row = found[f"{corpus}/{name}", metric]
-                clear = row.ci95 is not None and abs(row.value) > row.ci95
-                what = ("beats" if row.value > 0 else "is below") if clear else "is not told from"
-                half = "" if row.ci95 is None else f" ± {row.ci95:.2f}"
-                said.append(f"{corpus}: {SYSTEMS[name].label} {what} prefix tuning on {shown}: {row.value:+.2f}{half}.")
+                said.append(f"{corpus}, {shown}: {compared(SYSTEMS[name].label, 'prefix tuning', row)}.")
     return said
+
+
+def compared(ours: str, theirs: str, row: ResultRow, digits: int = 2) -> str:
+    """Say whether one system is told from another, given the gain of the one over the other."""
+    clear = row.ci95 is not None and abs(row.value) > row.ci95
+    what = ("beats" if row.value > 0 else "is below") if clear else "is not told from"
+    half = "" if row.ci95 is None else f" ± {row.ci95:.{digits}f}"
+    return f"{ours} {what} {theirs}: {row.value:+.{digits}f}{half}"
 
 
 def _table(

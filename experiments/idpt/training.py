@@ -64,6 +64,7 @@ def train(
     if (folder / RECORD).exists():
         return folder
     idpt = IDPT.from_scratch(made_of, *models, seed=seed)
+    idpt.trained_on = tuple(dict.fromkeys(turn.corpus for turn in turns))
     losses = fit(idpt, turns, config, seed, folder / CHECKPOINT, label)
     idpt.save_pretrained(folder / "model")
     write_json(folder / RECORD, {"turns": len(turns), "seed": seed, "config": asdict(config), "losses": losses})

@@ -7,7 +7,8 @@ import pytest
 
 from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn
 from dialog_envs.dialogue import Dialogue
-from experiments.idpt import data, evaluation, manipulate, report
+from experiments.episodes import Episode
+from experiments.idpt import data, evaluation, manipulate, policies, report
 from experiments.idpt.agreement import agreement
 from experiments.idpt.size import sizes_on_disk
 from experiments.idpt.systems import HA, SA, SYSTEMS, Answer, labelled, parted, prompted
@@ -111,6 +112,30 @@ def test_the_papers_values_stand_beside_ours_where_they_are_given(tmp_path):
         report.read_paper(path)
 
 
+def test_dialogues_of_one_scenario_are_not_independent():
+    def played(name: str, times: int) -> list[list[Episode]]:
+        by_scenario = {"a": 0.0, "b": 1.0, "c": 0.5}
+        score = {"decision": 0.0, "coherence": 0.0, "turns": 1.0}
+        return [
+            [
+                Episode(scenario, i, [], [value + (name == policies.PPO) * value], [score], "turn_limit")
+                for scenario, value in by_scenario.items()
+                for i in range(times)
+            ]
+            for _ in range(2)
+        ]
+
+    names = (*policies.CONSTANTS, policies.PPO, policies.RECOGNISER)
+    once, often = (policies.table({name: played(name, times) for name in names}) for times in (1, 8))
+    assert [(row.value, row.ci95) for row in often] == [
+        (pytest.approx(row.value), row.ci95 and pytest.approx(row.ci95)) for row in once
+    ]
+    first, second, third = policies.verdict(once).splitlines()
+    assert first.startswith("PPO is not told from the best constant choice (always follow): +0.500 ± 1.242.")
+    assert second.startswith("recogniser is not told from") and third.startswith("always ask is not told from")
+
+
 def test_labels_are_named_for_what_they_are():
     note = data.label_note(["p4g", "idpt", data.GRAMMAR])
-    assert "Weak labels" in note and "p4g." in note and "Labels of annotators: idpt." in note and "grammar" in note
+    assert "from annotated strategies: p4g." in note and "goal types: durecdial." in data.label_note(["durecdial"])
+    assert "Labels of annotators: idpt." in note and "grammar" in note

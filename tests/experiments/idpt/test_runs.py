@@ -10,6 +10,7 @@ import pytest
 
 from dialog_envs.speakers.idpt import IDPT
 from experiments import idpt
+from experiments.episodes import read_episodes
 from experiments.idpt import manipulate, policies, ship, train
 from experiments.idpt.systems import SYSTEMS
 from experiments.idpt.training import CHECKPOINT, fit
@@ -131,7 +132,10 @@ def test_the_policies_are_compared(trained, model_folder, tmp_path, monkeypatch)
     assert {name for name, metric in found if metric == "episode_return"} == names
     assert found["PPO", "episode_return"]["seeds"] == 2 and found["random", "failed_episodes"]["value"] == 0
     assert any(name == "PPO" and metric.startswith("gain_over_always_") for name, metric in found)
-    assert "PPO" in (out / "verdict.txt").read_text() and "recogniser" in (out / "transcripts.md").read_text()
+    said = {name: (out / name).read_text() for name in ("verdict.txt", "transcripts.md")}
+    assert all("recogniser" in text and "strategies: inspired, p4g" in text for text in said.values())
+    met = [[e.scenario for e in read_episodes(out / "episodes" / f"random_{seed}.json")] for seed in range(2)]
+    assert met[0] == met[1] and said["verdict.txt"].startswith("PPO ")
     before = times(out)
     policies.run(config)
     changed = {name for name, time in times(out).items() if before.get(name) != time}
