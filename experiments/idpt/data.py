@@ -15,6 +15,7 @@ import numpy as np
 from dialog_envs import corpora
 from dialog_envs.corpora.initiative import ANNOTATED, INITIATIVES, InitiativeTurn, is_weak, read_turns
 from dialog_envs.scenarios import AGENT, recommend
+from dialog_envs.scenarios.phrasing import pick
 
 SPLITS = {  # corpus -> its splits; where there is one, it is cut
     "durecdial": ("train", "valid"),
@@ -73,18 +74,23 @@ def sample(turns: Sequence[InitiativeTurn], count: int, seed: int) -> list[Initi
 def grammar_turns(count: int, split: str, seed: int) -> list[InitiativeTurn]:
     """Return turns of generated recommendation dialogues, as many of each initiative (the acts that made them say it).
 
-    Answers are rare: one turn in a hundred.
+    No two are of one dialogue. Answers are rare: one turn in a hundred.
     """
     rng, turns, number = np.random.default_rng(seed), [], 0
     wanted = [count // len(INITIATIVES) + (i < count % len(INITIATIVES)) for i in range(len(INITIATIVES))]
     while any(wanted):
         dialogue = recommend.sample_dialogue(rng, split)
+        places: dict[int, list[int]] = {}
         for place, turn in enumerate(dialogue.turns):
             label = _initiative(turn.act or "", turn.text) if turn.speaker == AGENT else None
             if label is not None and wanted[label]:
-                before = replace(dialogue, turns=dialogue.turns[:place])
-                turns.append(InitiativeTurn(GRAMMAR, (number, place), before, AGENT, turn.text, label))
-                wanted[label] -= 1
+                places.setdefault(label, []).append(place)
+        if places:
+            label = max(places, key=wanted.__getitem__)
+            place = pick(rng, places[label])
+            before = replace(dialogue, turns=dialogue.turns[:place])
+            turns.append(InitiativeTurn(GRAMMAR, (number, place), before, AGENT, dialogue.turns[place].text, label))
+            wanted[label] -= 1
         number += 1
     return turns
 

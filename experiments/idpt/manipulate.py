@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
+from scipy.stats import permutation_test
 
 from dialog_envs import corpora
 from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn
@@ -18,11 +18,13 @@ from dialog_envs.scenarios import recommend
 from dialog_envs.scenarios.phrasing import load_data
 from dialog_envs.speakers.idpt import IDPT, POCKET, WEIGHTS
 from experiments.idpt import data
+from experiments.idpt.evaluation import groups
 from experiments.rendering import markdown
 from experiments.run_folder import ResultRow, open_run, write_json, write_results, write_text
-from experiments.statistics import grouped_ci95
+from experiments.statistics import crossed_ci95
 
 BATCH = 64
+RESAMPLES = 99_999
 PROPOSAL = re.compile(
     r"\b(?:how|what) about\b|\bi (?:\w+ )?(?:suggest|recommend|propose)\b|\bi can recommend\b|\bmy idea is\b"
     r"|\b(?:let's|let us|let me offer)\b|\bwould you (?:\w+ )?(?:like|consider|be (?:willing|interested)|donate)\b"
@@ -58,8 +60,8 @@ class Config:
 
     out: Path = Path("runs/idpt_manipulate")
     """Run folder."""
-    initiatives: Path = POCKET
-    """The set: the shipped one, or the folder `model` of a run of `idpt train`."""
+    initiatives: tuple[Path, ...] = (POCKET,)
+    """The sets, one a seed: the shipped one, or folders `model` of runs of `idpt train`."""
     data: Path | None = None
     """Folder of the official corpus files (default: `DIALOG_ENVS_DATA`, else `../shared/data`)."""
     corpora: tuple[str, ...] = ("inspired", "p4g")
@@ -78,15 +80,18 @@ def run(config: Config) -> Path:
     """Answer, measure and write the table; return the run folder."""
     torch.set_num_threads(config.threads)
     root = corpora.root(config.data) if config.corpora else Path()
-    sources = [*data.files(config.corpora, root), config.initiatives / WEIGHTS]
-    idpt = IDPT.from_pretrained(config.initiatives)
+    sources = [*data.files(config.corpora, root), *(folder / WEIGHTS for folder in config.initiatives)]
+    sets = [IDPT.from_pretrained(folder) for folder in config.initiatives]
     out = open_run(config.out, "idpt manipulate", config, sources)
     contexts = {data.GRAMMAR: data.grammar_turns(config.contexts, "heldout", 2)}
     for name in config.corpora:
         contexts[name] = data.sample(data.read_parts(name, root, config.context_turns).evaluation, config.contexts, 0)
     rows, answers = [], {}
     for name, turns in contexts.items():
-        answers[name] = {label: reply(idpt, turns, i, config.max_new_tokens) for i, label in enumerate(INITIATIVES)}
+        answers[name] = {
+            label: [reply(idpt, turns, i, config.max_new_tokens) for idpt in sets]
+            for i, label in enumerate(INITIATIVES)
+        }
         rows += measure(name, answers[name], turns)
     write_results(out, rows)
     write_json(out / "replies.json", answers)
@@ -107,23 +112,51 @@ def reply(idpt: IDPT, turns: Sequence[InitiativeTurn], initiative: int, tokens: 
     return said
 
 
-def measure(name: str, answers: Mapping[str, Sequence[str]], turns: Sequence[InitiativeTurn]) -> list[ResultRow]:
+def measure(
+    name: str, answers: Mapping[str, Sequence[Sequence[str]]], turns: Sequence[InitiativeTurn]
+) -> list[ResultRow]:
     """Return each initiative's shares, and p of the difference between the first initiative and the last.
 
-    The test is McNemar's, exact: of the contexts in which one of the two asks (or proposes) and the other does not, as
-    many should be one way as the other.
+    Args:
+        name: of the contexts.
+        answers: initiative -> each set's answers.
+        turns: the contexts.
     """
-    rows, first, last = [], INITIATIVES[0], INITIATIVES[-1]
-    groups = np.array([turn.place[0] for turn in turns])
+    rows, first, last, of = [], INITIATIVES[0], INITIATIVES[-1], groups(turns)
     for metric, has in SHARES.items():
-        found = {label: np.array(list(map(has, texts, turns))) for label, texts in answers.items()}
+        found = {
+            label: np.array([list(map(has, texts, turns)) for texts in of_sets], dtype=float)
+            for label, of_sets in answers.items()
+        }
         for label, values in found.items():
-            rows.append(ResultRow(f"{name}/{label}", metric, *grouped_ci95(values, groups), len(values), 1))
-        only_first, only_last = (int((found[a] & ~found[b]).sum()) for a, b in ((first, last), (last, first)))
-        differing = only_first + only_last
-        p = binomtest(only_last, differing).pvalue if differing else 1.0
-        rows.append(ResultRow(name, f"p_{metric}", float(p), None, differing, 1))
+            rows.append(ResultRow(f"{name}/{label}", metric, *crossed_ci95(values, of), len(turns), len(values)))
+        p = p_of_difference(found[first].mean(0), found[last].mean(0), of)
+        rows.append(ResultRow(name, f"p_{metric}", p, None, len(set(of.tolist())), len(found[first])))
     return rows
+
+
+def p_of_difference(ones: np.ndarray, others: np.ndarray, dialogues: np.ndarray) -> float:
+    """Return p, two-sided, of the difference of paired values `(N,)`, exchanged dialogue by dialogue.
+
+    Values of one dialogue are exchanged together, since they are not independent. Exact where no more than
+    `RESAMPLES` exchanges are possible (16 dialogues that differ), else over as many at random.
+    """
+    member = np.unique(dialogues, return_inverse=True)[1]
+    sums = np.array([np.bincount(member, values) for values in (ones, others)])
+    sums = sums[:, sums[0] != sums[1]]
+    if sums.shape[1] < 2:  # one dialogue alone shows nothing
+        return 1.0
+    return float(
+        permutation_test(
+            sums,
+            lambda one, other, axis: np.sum(one - other, axis),
+            permutation_type="samples",
+            n_resamples=RESAMPLES,
+            batch=1000,
+            vectorized=True,
+            rng=0,
+        ).pvalue
+    )
 
 
 def table(rows: Sequence[ResultRow], names: Sequence[str] | Mapping[str, object]) -> str:

@@ -66,6 +66,7 @@ def test_generated_turns_have_the_initiatives_of_their_acts():
     assert np.mean([manipulate.asks(t.response, t) for t in asked]) > 0.7
     assert np.mean([manipulate.proposes(t.response, t) for t in proposed]) > 0.9
     assert np.mean([manipulate.proposes(t.response, t) for t in asked]) < 0.1
+    assert len({t.place[0] for t in turns}) == 200  # dialogues
     assert data.grammar_turns(200, "train", 0) == turns != data.grammar_turns(200, "train", 1)
 
 
@@ -78,14 +79,15 @@ def test_a_corpus_is_cut_by_dialogues(corpora_root):
     assert more[:4] == first
 
 
-def test_a_difference_is_tested_on_the_contexts_in_which_the_answers_differ():
-    asks, silent = ["why?"] * 20, ["so."] * 20
+def test_a_difference_is_tested_on_the_dialogues_in_which_the_answers_differ():
+    asks, silent = [["why?"] * 20] * 2, [["so."] * 20] * 2
     same = dict.fromkeys(INITIATIVES, asks)
-    contexts = [turn("", 0, number) for number in range(20)]
-    rows = values(manipulate.measure("x", same, contexts))
-    assert rows["p_questions"] == 1 and rows["questions"] == 1
     changed = same | {INITIATIVES[0]: silent}
-    assert values(manipulate.measure("x", changed, contexts))["p_questions"] == pytest.approx(2 * 0.5**20)
+    for each, p in ((2, 0.5**9), (5, 0.5**3), (20, 1.0)):
+        contexts = [turn("", 0, number // each) for number in range(20)]
+        rows = manipulate.measure("x", same, contexts)
+        assert values(rows)["p_questions"] == 1 and values(rows)["questions"] == 1 and rows[0].seeds == 2
+        assert values(manipulate.measure("x", changed, contexts))["p_questions"] == pytest.approx(p)
 
 
 def test_agreement_is_accuracy_and_kappa():

@@ -90,8 +90,8 @@ def test_training_resumes_to_the_same_weights(small, trained, tmp_path):
 def test_the_set_is_trained_measured_manipulated_and_shipped(trained, small, tmp_path, monkeypatch):
     found = rows_of(trained)
     assert {(name, "nats_saved") for name in ("grammar", "inspired", "p4g")} <= set(found)
-    shared = {"data": small["data"], "initiatives": trained / "model", "contexts": 6, "max_new_tokens": 4, "threads": 1}
-    shares = manipulate.run(manipulate.Config(out=tmp_path / "manipulate", **shared))
+    shared = {"data": small["data"], "initiatives": (trained / "model",) * 2, "contexts": 6, "max_new_tokens": 4}
+    shares = manipulate.run(manipulate.Config(out=tmp_path / "manipulate", threads=1, **shared))
     assert 0 <= rows_of(shares)["grammar", "p_proposals"]["value"] <= 1
     assert "Weak labels" in (shares / "table.md").read_text()
     with pytest.raises(ValueError, match="what is shipped starts from 'pocket'"):
