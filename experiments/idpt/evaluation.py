@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
-from scipy.optimize import linear_sum_assignment
 
-from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn
-from experiments.idpt.systems import SA, Answer
+from dialog_envs.corpora.initiative import InitiativeTurn
+from experiments.idpt.systems import Answer
 from experiments.ppg.evaluation import corpus_ci95
 from experiments.run_folder import ResultRow
 from experiments.statistics import crossed_ci95
@@ -20,20 +19,18 @@ BLEUS = {"bleu_1": 1, "bleu_4": 4}
 METRICS = ("accuracy", *BLEUS, *ROUGES)
 
 
-def measure(system: str, name: str, answers: Sequence[Answer], turns: Sequence[InitiativeTurn]) -> list[ResultRow]:
+def measure(system: str, answers: Sequence[Answer], turns: Sequence[InitiativeTurn]) -> list[ResultRow]:
     """Return the rows of one system's seeds; intervals cover turns (dependent within a dialogue) and seeds.
 
     Args:
         system: what stands in the rows.
-        name: its key; the classes of IDPT-SA, which has seen no label, are matched with the labels one to one.
         answers: one a seed.
         turns: what was to be said.
     """
     found = {}
     if answers[0].initiatives is not None:
         labels = np.array([turn.initiative for turn in turns])
-        taken = np.array([answer.initiatives for answer in answers])
-        right = np.array([(matched(row, labels) if name == SA else row) == labels for row in taken], dtype=float)
+        right = np.array([answer.initiatives == labels for answer in answers], dtype=float)
         found["accuracy"] = crossed_ci95(right, groups(turns))
     found |= {metric: corpus_ci95(_bleus(answers, turns, n), groups(turns))[:2] for metric, n in BLEUS.items()}
     found |= {metric: crossed_ci95(rouges(answers, turns, metric), groups(turns)) for metric in ROUGES}
@@ -61,15 +58,6 @@ def groups(turns: Sequence[InitiativeTurn]) -> np.ndarray:
     return np.array([turn.place[0] for turn in turns])
 
 
-def matched(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return classes `(N,)` renamed one to one so that as many as can be agree with the labels."""
-    count = len(INITIATIVES)
-    table = np.zeros((count, count), dtype=int)
-    np.add.at(table, (classes, labels), 1)
-    _, names = linear_sum_assignment(table, maximize=True)  # of a square table: a name for each class, in order
-    return names[classes]
-
-
 def rouges(answers: Sequence[Answer], turns: Sequence[InitiativeTurn], metric: str) -> np.ndarray:
     """Return ROUGE-1's or -L's F `(seeds, N)` of each response, in [0, 100]."""
     kind = ROUGES[metric]
@@ -83,11 +71,21 @@ def _bleus(
     answers: Sequence[Answer], turns: Sequence[InitiativeTurn], order: int
 ) -> Callable[[np.ndarray], list[float]]:
     """Return a function: which turns -> BLEU of each seed on them, without regard to case, in [0, 100]."""
-    metric = sacrebleu.BLEU(lowercase=True, max_ngram_order=order)
+    metric = sacrebleu.BLEU(lowercase=True, max_ngram_order=order, effective_order=True)
+
+    def counts(said: str, turn: InitiativeTurn) -> list[int]:
+        found = metric.sentence_score(said, [turn.response])
+        return [*found.counts, *found.totals, found.sys_len, found.ref_len]
+
+    # (seeds, N, 2 * order + 2): a corpus's BLEU is that of its sentences' sums
+    each = np.array([list(map(counts, answer.responses, turns)) for answer in answers])
 
     def of(rows: np.ndarray) -> list[float]:
-        true = [turns[row].response for row in rows]
-        return [metric.corpus_score([a.responses[row] for row in rows], [true]).score for a in answers]
+        sums = each[:, rows].sum(1).tolist()
+        return [
+            metric.compute_bleu(of_seed[:order], of_seed[order:-2], *of_seed[-2:], "exp", max_ngram_order=order).score
+            for of_seed in sums
+        ]
 
     return of
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.idpt import data
 from experiments.idpt.evaluation import METRICS
-from experiments.idpt.systems import ABLATIONS, HA, PREFIX, SA, SYSTEMS
+from experiments.idpt.systems import ABLATIONS, HA, LABELLED, PREFIX, SA, SYSTEMS
 from experiments.plots import plot_curves
 from experiments.ppg.report import Table
 from experiments.rendering import cell, render
@@ -67,15 +67,28 @@ def make_tables(corpus: str, config: Any, rows: Sequence[ResultRow], paper: Pape
 
 
 def verdicts(rows: Sequence[ResultRow], config: Any) -> list[str]:
-    """Say in words whether HA and SA beat plain prefix tuning."""
+    """Say in words whether HA and SA beat plain prefix tuning, and where HA does not, what fails."""
     found = {(row.system, row.metric): row for row in rows}
     said = []
     for corpus in config.corpora:
-        for name in (HA, SA):
-            for metric, shown in (("bleu_4_gain", "BLEU-4"), ("rouge_l_gain", "ROUGE-L")):
-                row = found[f"{corpus}/{name}", metric]
+        right = f"{cell(found[f'{corpus}/{HA}', 'accuracy'])} of the evaluated initiatives"
+        for metric, shown in (("bleu_4_gain", "BLEU-4"), ("rouge_l_gain", "ROUGE-L")):
+            gain = {name: found[f"{corpus}/{name}", metric] for name in (HA, SA, LABELLED)}
+            for name, row in gain.items():
                 said.append(f"{corpus}, {shown}: {compared(SYSTEMS[name].label, 'prefix tuning', row)}.")
+            if wins(gain[HA]):
+                continue
+            if wins(gain[LABELLED]):
+                why = f"it is the recogniser that fails, right in {right}: the labelled ones are enough to win"
+            else:
+                why = f"not for the recogniser alone, right in {right}: the labelled ones do not win either"
+            said.append(f"{corpus}, {shown}: {SYSTEMS[HA].label} does not win; {why}.")
     return said
+
+
+def wins(gain: ResultRow) -> bool:
+    """Tell whether a gain is above 0 by more than half its interval."""
+    return gain.ci95 is not None and gain.value > gain.ci95
 
 
 def compared(ours: str, theirs: str, row: ResultRow, digits: int = 2) -> str:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn
 from dialog_envs.dialogue import Dialogue
@@ -25,7 +26,7 @@ from experiments.ppg.supervised import CHECKPOINT, Example, Supervision, fit
 from experiments.run_folder import write_json
 
 BATCH = 64  # turns that are answered together
-HA, SA, PREFIX = "ha", "sa", "prefix"
+HA, SA, PREFIX, LABELLED = "ha", "sa", "prefix", "labelled"
 ATTENTIONS = {HA: "hard", SA: "soft", PREFIX: "uniform", "no_initiative": "uniform"}  # systems that are one set
 DONE = "done.json"
 WHAT = (
@@ -60,12 +61,13 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
         "separate_prefixes": System("prefix tuning for each initiative", ("separate_prefixes", HA)),
         SA: System("IDPT-SA", (SA,)),
         HA: System("IDPT-HA", (HA,)),
+        LABELLED: System("IDPT-HA, labelled initiative", (HA,)),
         "averaged": System("IDPT-HA, averaged prefixes", (HA,)),
         "random": System("IDPT-HA, a random initiative", (HA,)),
         "no_initiative": System("four prefixes, no initiative", ("no_initiative",)),
     }
 )
-ABLATIONS = ("averaged", "random", "no_initiative")
+ABLATIONS = (LABELLED, "averaged", "random", "no_initiative")
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,13 @@ def finetune(
 
 @torch.no_grad()
 def answer(
-    name: str, folders: Sequence[Path], lm: FrozenLM, turns: Sequence[InitiativeTurn], seed: int, tokens: int
+    name: str,
+    folders: Sequence[Path],
+    lm: FrozenLM,
+    turns: Sequence[InitiativeTurn],
+    learned: Sequence[InitiativeTurn],
+    seed: int,
+    tokens: int,
 ) -> Answer:
     """Let a system say each turn, greedily.
 
@@ -153,6 +161,7 @@ def answer(
         folders: what it needs, trained.
         lm: the frozen language model.
         turns: what is to be said.
+        learned: what the system learned from. By their labels the classes of IDPT-SA, which has seen none, get names.
         seed: of the random initiatives.
         tokens: greatest length.
     """
@@ -166,7 +175,12 @@ def answer(
         return Answer(_speak(idpt, turns, greedy), None)
     if name == "averaged":
         return Answer(_speak(idpt, turns, greedy, attention="uniform"), None)
+    if name == LABELLED:
+        return Answer(_speak(idpt, turns, greedy, [turn.initiative for turn in turns]), None)
     found = _recognised(idpt, turns)
+    if name == SA:
+        names = class_names(_recognised(idpt, learned), [turn.initiative for turn in learned])
+        return Answer(_speak(idpt, turns, greedy), names[found].tolist())
     if name == "random":
         found = np.random.default_rng(seed).integers(len(INITIATIVES), size=len(turns)).tolist()
         return Answer(_speak(idpt, turns, greedy, found), found)
@@ -180,6 +194,13 @@ def answer(
         own = [partial(_reply, _finetuned(folder)) for folder in parts(folders[0])]
         return Answer(_separately(found, turns, own, greedy), found)
     return Answer(_speak(idpt, turns, greedy), found)
+
+
+def class_names(classes: Sequence[int], labels: Sequence[int]) -> np.ndarray:
+    """Return an initiative for each class, one to one, so that as many classes as can be agree with the labels."""
+    table = np.zeros((len(INITIATIVES), len(INITIATIVES)), dtype=int)
+    np.add.at(table, (np.asarray(classes), np.asarray(labels)), 1)
+    return linear_sum_assignment(table, maximize=True)[1]
 
 
 def parts(folder: Path) -> list[Path]:

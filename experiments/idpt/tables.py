@@ -14,7 +14,7 @@ from dialog_envs import corpora
 from dialog_envs.lm.frozen_lm import FrozenLM
 from experiments.idpt import data, evaluation, report
 from experiments.idpt.size import sizes_on_disk
-from experiments.idpt.systems import HA, PREFIX, SA, SYSTEMS, Answer, Cell, Recipe, answer, prepare
+from experiments.idpt.systems import HA, LABELLED, PREFIX, SA, SYSTEMS, Answer, Cell, Recipe, answer, prepare
 from experiments.idpt.training import Training
 from experiments.ppg.supervised import Supervision
 from experiments.run_folder import ResultRow, model_files, open_run, write_json
@@ -38,7 +38,7 @@ class Config:
     encoder: str = "pocket"
     """What reads the history: `pocket`, a folder, or a Hugging Face name (the paper: `bert-base-uncased`)."""
     systems: tuple[str, ...] = tuple(SYSTEMS)
-    """Systems to compare; `prefix`, `sa` and `ha` are always among them."""
+    """Systems to compare; `prefix`, `sa`, `ha` and `labelled` are always among them."""
     sizes: tuple[int, ...] = (100, 200, 300, 400, 500)
     """Turns to learn from; all systems learn from the most."""
     lengths: tuple[int, ...] = (3, 5, 7, 10, 20)
@@ -114,16 +114,16 @@ class Comparison:
 
     def rows(self) -> list[ResultRow]:
         """Return what was measured of every system at the largest size, and of three at the others."""
-        names = [name for name in SYSTEMS if name in self.config.systems or name in SIZED]
+        names = [name for name in SYSTEMS if name in (*self.config.systems, *SIZED, LABELLED)]
         found = {name: self.answers(name, self.largest) for name in names}
         rows = self._facts()
         for name, answers in found.items():
-            rows += self._measured(name, name, answers)
-            if name in (SA, HA):
+            rows += self._measured(name, answers)
+            if name in (SA, HA, LABELLED):
                 rows += evaluation.gains(f"{self.corpus}/{name}", answers, found[PREFIX], self.turns)
         for name in SIZED:
             for size in self.config.sizes:
-                rows += self._measured(f"{name}@{size}", name, self.answers(name, size))
+                rows += self._measured(f"{name}@{size}", self.answers(name, size))
         return rows
 
     def curves(self) -> report.Curves:
@@ -141,18 +141,19 @@ class Comparison:
         return [self._answer(name, size, length or self.config.length, seed) for seed in range(self.config.seeds)]
 
     def _answer(self, name: str, size: int, length: int, seed: int) -> Answer:
+        seed = seed if SYSTEMS[name].needs else 0  # what is not trained says the same with every seed
         path = self.out / "answers" / f"{self.corpus}_{name}_{size}_{length}_{seed}.json"
         if not path.exists():
             chosen = data.sample(self.parts.training, size, seed)
             cells = [Cell(self.corpus, need, size, length, seed) for need in SYSTEMS[name].needs]
             folders = [prepare(cell, chosen, self.recipe, self.out / "models") for cell in cells]
-            said = answer(name, folders, self.lm, self.turns, seed, self.config.max_new_tokens)
+            said = answer(name, folders, self.lm, self.turns, chosen, seed, self.config.max_new_tokens)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, asdict(said))
         return Answer.load(path)
 
-    def _measured(self, label: str, name: str, answers: Sequence[Answer]) -> list[ResultRow]:
-        return evaluation.measure(f"{self.corpus}/{label}", name, answers, self.turns)
+    def _measured(self, label: str, answers: Sequence[Answer]) -> list[ResultRow]:
+        return evaluation.measure(f"{self.corpus}/{label}", answers, self.turns)
 
     def _facts(self) -> list[ResultRow]:
         counts = {"training": len(self.parts.training), "evaluation": len(self.turns)}

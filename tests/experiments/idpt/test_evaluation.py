@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import sacrebleu
 
 from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn
 from dialog_envs.dialogue import Dialogue
 from experiments.episodes import Episode
-from experiments.idpt import data, evaluation, manipulate, policies, report
+from experiments.idpt import data, evaluation, manipulate, policies, report, systems
 from experiments.idpt.agreement import agreement
 from experiments.idpt.size import sizes_on_disk
-from experiments.idpt.systems import HA, SA, SYSTEMS, Answer, labelled, parted, prompted
+from experiments.idpt.systems import HA, LABELLED, SA, SYSTEMS, Answer, class_names, labelled, parted, prompted
 from experiments.run_folder import ResultRow
 
 
@@ -29,11 +33,11 @@ def values(rows: list[ResultRow]) -> dict[str, float]:
 
 
 def test_the_true_response_is_perfect_and_another_is_not():
-    best = values(evaluation.measure("x", HA, [TRUE, TRUE], TURNS))
+    best = values(evaluation.measure("x", [TRUE, TRUE], TURNS))
     assert best["accuracy"] == 1 and set(best) == set(evaluation.METRICS)
     assert all(best[name] == pytest.approx(100) for name in ("bleu_1", "bleu_4", "rouge_1", "rouge_l"))
     other = Answer(["tea is made of leaves"] * 12, [0] * 12)
-    worse = values(evaluation.measure("x", HA, [other], TURNS))
+    worse = values(evaluation.measure("x", [other], TURNS))
     assert worse["accuracy"] == 0.25 and worse["bleu_4"] < worse["bleu_1"] < 100
     gains = values(evaluation.gains("x", [TRUE], [other], TURNS))
     assert gains["rouge_l_gain"] == pytest.approx(100 - worse["rouge_l"])
@@ -41,12 +45,43 @@ def test_the_true_response_is_perfect_and_another_is_not():
 
 
 def test_classes_that_saw_no_label_are_matched_one_to_one():
-    labels = np.array([0, 1, 2, 3, 0, 1])
-    assert (evaluation.matched(np.array([2, 0, 3, 1, 2, 0]), labels) == labels).all()
-    shuffled = Answer(TRUE.responses, [(label + 1) % 4 for label in TRUE.initiatives])
-    assert values(evaluation.measure("x", SA, [shuffled], TURNS))["accuracy"] == 1
-    assert values(evaluation.measure("x", HA, [shuffled], TURNS))["accuracy"] == 0
-    assert (evaluation.matched(np.zeros(4, int), np.arange(4)) == np.arange(4)).sum() == 1  # one class is one label
+    assert class_names([2, 0, 3, 1, 2, 0], [0, 1, 2, 3, 0, 1]).tolist() == [1, 3, 0, 2]
+    assert sorted(class_names([0, 0, 0, 0], [0, 1, 2, 3])) == [0, 1, 2, 3]  # one class is one label
+
+
+def test_the_classes_get_their_names_from_the_turns_learned_from(monkeypatch):
+    seen = {"tea is old.": 2, "tea is new.": 1}
+    idpt = SimpleNamespace(recogniser=True, recognise=lambda dialogues, _: np.eye(4)[[seen[d] for d in dialogues]])
+    monkeypatch.setattr(systems.IDPT, "from_pretrained", lambda *args: idpt)
+    monkeypatch.setattr(systems, "_speak", lambda idpt, turns, *args: [t.response for t in turns])
+    monkeypatch.setattr(systems, "_views", lambda turns: ([t.response for t in turns], []))
+    learned = [turn("tea is old.", 3, 0), turn("tea is new.", 0, 1)]
+    met = [turn("tea is old.", 1, 2), turn("tea is new.", 2, 3)]  # other labels: they name nothing
+    assert systems.answer(SA, [Path()], None, met, learned, 0, 4).initiatives == [3, 0]
+
+
+def test_bleu_of_some_turns_is_that_of_their_corpus():
+    said = ["tea is green.", "tea is made of leaves", "", "tea is green and good for you 3."] * 3
+    answer = Answer(said, None)
+    for order in (1, 4):
+        bleu = evaluation._bleus([answer, TRUE], TURNS, order)
+        for rows in (np.arange(12), np.array([0, 2, 3, 5]), np.array([2])):
+            true = [TURNS[row].response for row in rows]
+            expected = sacrebleu.BLEU(lowercase=True, max_ngram_order=order)
+            expected = expected.corpus_score([said[row] for row in rows], [true]).score
+            assert bleu(rows) == [pytest.approx(expected), pytest.approx(100)]
+
+
+@pytest.mark.parametrize(
+    ("ha", "labelled", "last"), [(2.0, 2.0, ""), (0.5, 2.0, "recogniser that fails"), (0.5, 0.5, "not for the")]
+)
+def test_verdicts_tell_a_failing_recogniser_from_failing_prefixes(ha, labelled, last):
+    rows = [ResultRow("p4g/ha", "accuracy", 0.5, 0.1, 200, 3)]
+    for name, gain in ((HA, ha), (SA, -2.0), (LABELLED, labelled)):
+        rows += [ResultRow(f"p4g/{name}", f"{metric}_gain", gain, 1.0, 200, 3) for metric in ("bleu_4", "rouge_l")]
+    said = report.verdicts(rows, SimpleNamespace(corpora=("p4g",)))
+    assert "IDPT-SA is below prefix tuning: -2.00 ± 1.00." in said[1]
+    assert (last in said[3] and "0.50 ± 0.10" in said[3]) if last else len(said) == 6
 
 
 def test_a_label_stands_before_the_reply_and_is_read_back():

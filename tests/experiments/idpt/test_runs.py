@@ -44,9 +44,10 @@ def test_the_comparison(small, finetuning, tmp_path):
     found = rows_of(out)
     for name in SYSTEMS:
         assert found[f"p4g/{name}", "bleu_4"]["seeds"] == 2
-        recognises = name not in ("frozen", "prefix", "averaged", "no_initiative")
+        recognises = name not in ("frozen", "prefix", "labelled", "averaged", "no_initiative")
         assert ((f"p4g/{name}", "accuracy") in found) == recognises
     assert {("p4g/ha@4", "rouge_l"), ("p4g/sa", "bleu_4_gain"), ("size/gpt2", "set_over_copy")} <= set(found)
+    assert len(list((out / "answers").glob("p4g_frozen_*"))) == 1
     text = (out / "tables.md").read_text()
     assert text.count("Weak labels") == 3 and "Table 2" in text and "IDPT-HA" in text and "gpt2 |" in text
     assert (out / "figure_3_p4g_rouge_l.png").stat().st_size > 0
