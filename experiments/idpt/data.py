@@ -63,7 +63,11 @@ def read_parts(name: str, root: Path, context_turns: int) -> Parts:
 
 def shortened(turns: Sequence[InitiativeTurn], context_turns: int) -> list[InitiativeTurn]:
     """Return turns with at most so many turns before them."""
-    return [replace(t, dialogue=replace(t.dialogue, turns=t.dialogue.turns[-context_turns:])) for t in turns]
+    starts = [max(0, len(turn.dialogue.turns) - context_turns) for turn in turns]
+    return [
+        replace(turn, dialogue=replace(turn.dialogue, turns=turn.dialogue.turns[start:]))
+        for turn, start in zip(turns, starts, strict=True)
+    ]
 
 
 def sample(turns: Sequence[InitiativeTurn], count: int, seed: int) -> list[InitiativeTurn]:

@@ -72,6 +72,8 @@ class Config:
     """Most turns before a turn of a corpus that are shown."""
     max_new_tokens: int = 24
     """Longest reply."""
+    device: str = "cpu"
+    """Where the models run, as torch names it."""
     threads: int = 2
     """CPU threads."""
 
@@ -81,7 +83,7 @@ def run(config: Config) -> Path:
     torch.set_num_threads(config.threads)
     root = corpora.root(config.data) if config.corpora else Path()
     sources = [*data.files(config.corpora, root), *(folder / WEIGHTS for folder in config.initiatives)]
-    sets = [IDPT.from_pretrained(folder) for folder in config.initiatives]
+    sets = [IDPT.from_pretrained(folder, device=config.device) for folder in config.initiatives]
     out = open_run(config.out, "idpt manipulate", config, sources)
     contexts = {data.GRAMMAR: data.grammar_turns(config.contexts, "heldout", 2)}
     for name in config.corpora:

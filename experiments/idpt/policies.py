@@ -59,12 +59,14 @@ class Config:
     """Seeds of learners and dice."""
     max_turns: int = 6
     """Agent turns a dialogue."""
+    device: str = "cpu"
+    """Where the models run, as torch names it."""
     threads: int = 2
     """CPU threads."""
 
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments."""
-        names = ("coherence", "partner_lm", "max_turns")
+        names = ("coherence", "partner_lm", "max_turns", "device")
         return {"initiatives": str(self.initiatives)} | {name: getattr(self, name) for name in names} | more
 
 
@@ -79,7 +81,7 @@ def run(config: Config) -> Path:
         raise ValueError(f"unknown algorithm {unknown[0]!r}, expected some of {', '.join(OVERRIDES)}")
     torch.set_num_threads(config.threads)
     sources = [config.initiatives / WEIGHTS, *model_files(config.partner_lm)]
-    free = ("algorithms", "seeds", "threads", "rows")
+    free = ("algorithms", "seeds", "threads", "rows", "device")
     out = open_run(config.out, "idpt policies", config, sources, changeable=free)
     episodes = {}
     for name in (RECOGNISER, *CONSTANTS, RANDOM, *config.algorithms):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from experiments.run_folder import ResultRow, write_json, write_results, write_t
 
 COLUMNS = dict(zip(METRICS, ("accuracy", "BLEU-1", "BLEU-4", "ROUGE-1", "ROUGE-L"), strict=True))
 Curves = dict[str, dict[str, np.ndarray]]  # metric -> system -> (seeds, lengths)
-Paper = Mapping[str, Mapping[str, float]]
+Paper = Mapping[str, Mapping[str, Mapping[str, float]]]  # corpus -> system -> metric
 
 
 def write(out: Path, config: Any, rows: Sequence[ResultRow], curves: Mapping[str, Curves], paper: Paper) -> None:
@@ -31,30 +31,39 @@ def write(out: Path, config: Any, rows: Sequence[ResultRow], curves: Mapping[str
         for metric, by_system in by_metric.items():
             points = {name: (config.lengths, values) for name, values in by_system.items()}
             plot_curves(out / f"figure_3_{corpus}_{metric}.png", points, "prefix length", COLUMNS[metric])
-    tables = [table for corpus in config.corpora for table in make_tables(corpus, config, rows, paper)]
+    tables = [table for corpus in config.corpora for table in make_tables(corpus, config, rows, paper.get(corpus, {}))]
     text = render("idpt_tables.md", tables=tables, verdicts=verdicts(rows, config), config=config, sizes=_sizes(rows))
     write_text(out / "tables.md", text)
     print(text)
 
 
 def read_paper(path: Path | None) -> Paper:
-    """Read the paper's values, `{system: {metric: value}}`; there are none without a path.
+    """Read the paper's values, `{corpus: {system: {metric: value}}}`; there are none without a path.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is of another form, or names an unknown system.
+        ValueError: it is of another form, or names an unknown corpus, system or metric.
     """
     values = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(values, dict) or set(values) - set(SYSTEMS):
-        raise ValueError(f"{path} has other keys than {', '.join(SYSTEMS)}")
-    for name, metrics in values.items():
-        if not isinstance(metrics, dict) or not all(isinstance(value, int | float) for value in metrics.values()):
-            raise ValueError(f"{path}: {name!r} has {metrics!r}, expected numbers by metric")
+    _check_keys(path, values, data.SPLITS)
+    for by_system in values.values():
+        _check_keys(path, by_system, SYSTEMS)
+        for name, metrics in by_system.items():
+            _check_keys(path, metrics, COLUMNS)
+            if not all(isinstance(value, int | float) for value in metrics.values()):
+                raise ValueError(f"{path}: {name!r} has {metrics!r}, expected numbers by metric")
     return values
 
 
-def make_tables(corpus: str, config: Any, rows: Sequence[ResultRow], paper: Paper) -> Iterator[Table]:
-    """Yield a corpus's tables: the systems, the ablations, the training sizes."""
+def _check_keys(path: Path | None, values: Any, known: Iterable[str]) -> None:
+    if not isinstance(values, dict) or set(values) - set(known):
+        raise ValueError(f"{path} has {values!r}, expected an object with keys of {', '.join(known)}")
+
+
+def make_tables(
+    corpus: str, config: Any, rows: Sequence[ResultRow], paper: Mapping[str, Mapping[str, float]]
+) -> Iterator[Table]:
+    """Yield a corpus's tables: the systems, the ablations, the training sizes; `paper` is of this corpus."""
     found = {(row.system, row.metric): row for row in rows}
     note = data.label_note([corpus])
     size = max(config.sizes)
@@ -105,7 +114,7 @@ def _table(
     corpus: str,
     names: Sequence[str],
     found: Mapping[tuple[str, str], ResultRow],
-    paper: Paper,
+    paper: Mapping[str, Mapping[str, float]],
 ) -> Table:
     """Return a table; a metric that `paper` has for one of its lines has a second column, of the paper's values."""
     given = {metric for name in names for metric in paper.get(name, {})}

@@ -14,13 +14,13 @@ BERT_WIDTH = 768
 HALF = 2  # bytes of a number in float16
 
 
-def sizes_on_disk(lm: str, encoder: str, length: int) -> list[ResultRow]:
+def sizes_on_disk(lm: str, encoder: str, config: IDPTConfig) -> list[ResultRow]:
     """Return bytes (float16) of a set and of a copy of the model, for this model and for GPT-2 with BERT."""
-    idpt = IDPT.from_scratch(IDPTConfig(prefix_length=length), lm, encoder)
+    idpt = IDPT.from_scratch(config, lm, encoder)
     with torch.device("meta"):  # sizes alone: nothing is downloaded
         size = GPT2Config()
         gpt2 = AutoModelForCausalLM.from_config(size)
-        config, width = IDPTConfig(prefix_length=length), size.n_layer * 2 * size.n_embd
+        width = size.n_layer * 2 * size.n_embd
         paper = nn.ModuleList([Prefixes(config, width), Recogniser(config, width, BERT_WIDTH)])
     rows = []
     for name, trained, whole in ((lm, idpt, idpt.lm.model), ("gpt2", paper, gpt2)):

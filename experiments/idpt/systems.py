@@ -88,12 +88,32 @@ class Cell:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all trainings have in common: models, and how sets and whole language models are trained."""
+    """What all trainings have in common.
+
+    Attributes:
+        lm: the language model, by name or folder; `encoder` likewise.
+        training: how sets are trained, and but for the rate whole language models.
+        finetuning_rate: peak rate for whole language models.
+        device: where all run.
+    """
 
     lm: str
     encoder: str
     training: Training
-    finetuning: Supervision
+    finetuning_rate: float
+    device: str = "cpu"
+
+    @property
+    def models(self) -> tuple[str, str, str]:
+        """Language model, encoder and device."""
+        return self.lm, self.encoder, self.device
+
+    @property
+    def finetuning(self) -> Supervision:
+        """How whole language models are trained: as often through the same turns as sets."""
+        names = ("epochs", "batch_size", "clip", "checkpoint_every", "bf16")
+        same = {name: getattr(self.training, name) for name in names}
+        return Supervision(learning_rate=self.finetuning_rate, **same)
 
 
 @dataclass(frozen=True)
@@ -111,7 +131,7 @@ class Answer:
 
 def prepare(cell: Cell, turns: Sequence[InitiativeTurn], recipe: Recipe, folder: Path) -> Path:
     """Train what a cell needs, where that is not done; return its folder."""
-    models, target = (recipe.lm, recipe.encoder), folder / cell.name
+    models, target = recipe.models, folder / cell.name
     if cell.trained in ATTENTIONS:
         count = 1 if cell.trained == PREFIX else len(INITIATIVES)
         made_of = IDPTConfig(count, cell.length, ATTENTIONS[cell.trained])
@@ -134,7 +154,7 @@ def finetune(
     """Train a whole language model to say texts, where that is not done, and save it."""
     if (folder / DONE).exists():
         return
-    generator = ResponseGenerator.from_pretrained(recipe.lm)
+    generator = ResponseGenerator.from_pretrained(recipe.lm, recipe.device)
     prompts = _prompts(generator.lm, turns)
     examples = [Example(prompt, ids) for prompt, ids in zip(prompts, generator.encode(texts), strict=True)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,14 +183,15 @@ def answer(
         turns: what is to be said.
         learned: what the system learned from. By their labels the classes of IDPT-SA, which has seen none, get names.
         seed: of the random initiatives.
-        tokens: greatest length.
+        tokens: greatest length, without the label that SimpleTOD writes first.
     """
     greedy = Sampling(tokens, temperature=0.0, min_p=0.0)
     if name == "frozen":
         return Answer(_reply(lm, turns, greedy), None)
     if name == "simpletod":
-        return Answer(*parted(_reply(_finetuned(folders[0]), turns, greedy)))
-    idpt = IDPT.from_pretrained(folders[-1] / "model", lm)
+        own = _finetuned(folders[0], lm)
+        return Answer(*parted(_reply(own.lm, turns, replace(greedy, max_new_tokens=tokens + label_tokens(own)))))
+    idpt = _set(folders[-1], lm)
     if idpt.recogniser is None:
         return Answer(_speak(idpt, turns, greedy), None)
     if name == "averaged":
@@ -188,11 +209,11 @@ def answer(
         views = [prompted(turn, label, form) for turn, label in zip(turns, found, strict=True) for form in PROMPTS]
         return Answer(_reply(lm, views, greedy, len(PROMPTS)), found)
     if name == "separate_prefixes":
-        own = [partial(_speak, IDPT.from_pretrained(folder / "model", lm)) for folder in parts(folders[0])]
-        return Answer(_separately(found, turns, own, greedy), found)
+        each = [partial(_speak, _set(folder, lm)) for folder in parts(folders[0])]
+        return Answer(_separately(found, turns, each, greedy), found)
     if name == "separate_lms":
-        own = [partial(_reply, _finetuned(folder)) for folder in parts(folders[0])]
-        return Answer(_separately(found, turns, own, greedy), found)
+        each = [partial(_reply, _finetuned(folder, lm).lm) for folder in parts(folders[0])]
+        return Answer(_separately(found, turns, each, greedy), found)
     return Answer(_speak(idpt, turns, greedy), found)
 
 
@@ -216,6 +237,11 @@ def by_initiative(turns: Sequence[InitiativeTurn]) -> list[list[InitiativeTurn]]
 def labelled(turn: InitiativeTurn) -> str:
     """Return a turn's words behind the name of its initiative."""
     return f"{INITIATIVES[turn.initiative]}: {turn.response}"
+
+
+def label_tokens(generator: ResponseGenerator) -> int:
+    """Return how many tokens the longest name of an initiative takes in front of a reply."""
+    return max(map(len, generator.encode([f"{name}:" for name in INITIATIVES]))) - 1  # the end token
 
 
 def parted(texts: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -248,8 +274,12 @@ def _separately(
     return said
 
 
-def _finetuned(folder: Path) -> FrozenLM:
-    return ResponseGenerator.from_pretrained(folder / "model").lm
+def _finetuned(folder: Path, lm: FrozenLM) -> ResponseGenerator:
+    return ResponseGenerator.from_pretrained(folder / "model", str(lm.device))
+
+
+def _set(folder: Path, lm: FrozenLM) -> IDPT:
+    return IDPT.from_pretrained(folder / "model", lm, device=str(lm.device))
 
 
 def _recognised(idpt: IDPT, turns: Sequence[InitiativeTurn]) -> list[int]:

@@ -12,15 +12,16 @@ import torch
 
 from dialog_envs import corpora
 from dialog_envs.lm.frozen_lm import FrozenLM
+from dialog_envs.speakers.idpt_model import IDPTConfig
 from experiments.idpt import data, evaluation, report
 from experiments.idpt.size import sizes_on_disk
 from experiments.idpt.systems import HA, LABELLED, PREFIX, SA, SYSTEMS, Answer, Cell, Recipe, answer, prepare
 from experiments.idpt.training import Training
-from experiments.ppg.supervised import Supervision
 from experiments.run_folder import ResultRow, model_files, open_run, write_json
 from reward_models.dmi.encoder import encoder_source
 
-SIZED = (PREFIX, SA, HA)  # the systems of which training sizes and prefix lengths are compared
+SIZED = (PREFIX, SA, HA)  # the systems of which training sizes are compared
+SWEPT = (SA, HA)  # and prefix lengths
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Config:
     sizes: tuple[int, ...] = (100, 200, 300, 400, 500)
     """Turns to learn from; all systems learn from the most."""
     lengths: tuple[int, ...] = (3, 5, 7, 10, 20)
-    """Prefix lengths (Figure 3)."""
+    """Prefix lengths of IDPT-SA and -HA (Figure 3)."""
+    length_corpora: tuple[str, ...] = ("inspired",)
+    """Corpora, of those compared, on which prefix lengths are."""
     length: int = 5
     """The prefix length of everything else."""
     seeds: int = 3
@@ -51,16 +54,16 @@ class Config:
     """Turns of the evaluation part, at most."""
     context_turns: int = 2
     """Most turns before a turn that are shown."""
-    max_new_tokens: int = 32
-    """Longest response."""
+    max_new_tokens: int = 48
+    """Longest response; a label in front of it comes on top."""
     training: Training = field(default_factory=Training)
-    """Of prefixes and recogniser."""
-    finetuning: Supervision = field(
-        default_factory=lambda: Supervision(epochs=4, batch_size=8, learning_rate=2e-4, exchanges=500)
-    )
-    """Of whole language models."""
+    """Of every system; its rate is that of prefixes and recogniser."""
+    finetuning_rate: float = 2e-4
+    """Peak rate for whole language models. It has not been tuned."""
     paper: Path | None = None
-    """JSON file `{system: {metric: value}}` of the paper's values, by the names of `systems`, to stand beside ours."""
+    """JSON file `{corpus: {system: {metric: value}}}` of the paper's values, by our names, to stand beside ours."""
+    device: str = "cpu"
+    """Where the models run, as torch names it."""
     threads: int = 2
     """CPU threads."""
 
@@ -72,7 +75,9 @@ def run(config: Config) -> Path:
         ValueError: a system or corpus is unknown, or the folder holds a run with other settings.
         FileNotFoundError: a corpus or a model is not there.
     """
-    for kind, chosen, known in (("system", config.systems, SYSTEMS), ("corpus", config.corpora, data.SPLITS)):
+    named = {"system": (config.systems, SYSTEMS)}
+    named |= {"corpus": ((*config.corpora, *config.length_corpora), data.SPLITS)}
+    for kind, (chosen, known) in named.items():
         unknown = [name for name in chosen if name not in known]
         if unknown:
             raise ValueError(f"unknown {kind} {unknown[0]!r}, expected some of {', '.join(known)}")
@@ -82,13 +87,14 @@ def run(config: Config) -> Path:
     sources = data.files(config.corpora, root)
     for name in (config.lm, str(encoder_source(config.encoder))):
         sources += model_files(name) if name == "pocket" or Path(name).is_dir() else []
-    free = ("corpora", "systems", "sizes", "lengths", "seeds", "paper", "threads", "data")
+    free = ("corpora", "systems", "sizes", "lengths", "length_corpora", "seeds", "paper", "threads", "data", "device")
     out = open_run(config.out, "idpt", config, sources, changeable=free)
-    rows, curves = sizes_on_disk(config.lm, config.encoder, config.length), {}
+    rows, curves = sizes_on_disk(config.lm, config.encoder, IDPTConfig(prefix_length=config.length)), {}
     for name in config.corpora:
         comparison = Comparison(config, out, name, data.read_parts(name, root, config.context_turns))
         rows += comparison.rows()
-        curves[name] = comparison.curves()
+        if name in config.length_corpora:
+            curves[name] = comparison.curves()
     report.write(out, config, rows, curves, paper)
     return out
 
@@ -104,13 +110,13 @@ class Comparison:
     def __init__(self, config: Config, out: Path, corpus: str, parts: data.Parts) -> None:
         self.config, self.out, self.corpus, self.parts = config, out, corpus, parts
         self.turns = data.sample(parts.evaluation, config.evaluated, 0)
-        self.recipe = Recipe(config.lm, config.encoder, config.training, config.finetuning)
+        self.recipe = Recipe(config.lm, config.encoder, config.training, config.finetuning_rate, config.device)
         self.largest = max(config.sizes)
 
     @cached_property
     def lm(self) -> FrozenLM:
         """The frozen language model."""
-        return FrozenLM.from_pretrained(self.config.lm)
+        return FrozenLM.from_pretrained(self.config.lm, self.config.device)
 
     def rows(self) -> list[ResultRow]:
         """Return what was measured of every system at the largest size, and of three at the others."""
@@ -129,7 +135,7 @@ class Comparison:
     def curves(self) -> report.Curves:
         """Return metric -> system -> `(seeds, lengths)` over the prefix lengths."""
         found: report.Curves = {}
-        for name in SIZED:
+        for name in SWEPT:
             lengths = [self.answers(name, self.largest, length) for length in self.config.lengths]
             each = [evaluation.by_seed(answers, self.turns) for answers in lengths]
             for metric in each[0]:

@@ -52,6 +52,8 @@ class Config:
     """Most turns before a turn of a corpus that are shown."""
     seed: int = 0
     """Of weights and order."""
+    device: str = "cpu"
+    """Where the models run, as torch names it."""
     threads: int = 2
     """CPU threads."""
 
@@ -68,16 +70,17 @@ def run(config: Config) -> Path:
     sources = data.files(config.corpora, root)
     for name in (config.lm, str(encoder_source(config.encoder))):
         sources += model_files(name) if name == "pocket" or Path(name).is_dir() else []
-    out = open_run(config.out, "idpt train", config, sources, changeable=("threads", "data"))
+    out = open_run(config.out, "idpt train", config, sources, changeable=("threads", "data", "device"))
     parts = {name: data.read_parts(name, root, config.context_turns) for name in config.corpora}
     turns = data.grammar_turns(config.grammar, "train", config.seed)
     for part in parts.values():
         turns += data.sample(part.training, config.each, config.seed)
-    train_set(turns, config.made_of, (config.lm, config.encoder), config.training, config.seed, out, "idpt")
-    idpt = IDPT.from_pretrained(out / "model")
+    models = config.lm, config.encoder, config.device
+    train_set(turns, config.made_of, models, config.training, config.seed, out, "idpt")
+    idpt = IDPT.from_pretrained(out / "model", device=config.device)
     evaluated = {data.GRAMMAR: data.grammar_turns(config.evaluated, "heldout", config.seed + 1)}
     evaluated |= {name: data.sample(part.evaluation, config.evaluated, 0) for name, part in parts.items()}
-    rows = sizes_on_disk(config.lm, config.encoder, config.made_of.prefix_length)
+    rows = sizes_on_disk(config.lm, config.encoder, config.made_of)
     for name, chosen in evaluated.items():
         rows += measure(name, idpt, chosen)
     write_results(out, rows)
@@ -103,7 +106,7 @@ def measure(name: str, idpt: IDPT, turns: Sequence[InitiativeTurn]) -> list[Resu
         for shift in range(count):
             weights = idpt.chosen((labels + shift) % count, len(some))
             log_probs, mask = idpt.log_prob(*view, [turn.response for turn in some], weights)
-            losses.append(-(log_probs.sum(1) / mask.sum(1)).numpy())
+            losses.append(-(log_probs.sum(1) / mask.sum(1)).cpu().numpy())
         saved += (np.mean(losses[1:], 0) - losses[0]).tolist()
     groups = np.array([turn.place[0] for turn in turns])
     found = {"accuracy": np.array(right, dtype=float), "nats_saved": np.array(saved)}

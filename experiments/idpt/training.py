@@ -44,7 +44,7 @@ class Training:
 def train(
     turns: Sequence[InitiativeTurn],
     made_of: IDPTConfig,
-    models: tuple[str, str],
+    models: tuple[str, str, str],
     config: Training,
     seed: int,
     folder: Path,
@@ -55,7 +55,7 @@ def train(
     Args:
         turns: what it learns from.
         made_of: what it is made of.
-        models: language model and encoder, by name or folder.
+        models: language model and encoder, by name or folder, and the device that they run on.
         config: optimiser and losses.
         seed: of the first weights and of the order.
         folder: of checkpoint, set and record.
@@ -63,7 +63,8 @@ def train(
     """
     if (folder / RECORD).exists():
         return folder
-    idpt = IDPT.from_scratch(made_of, *models, seed=seed)
+    lm, encoder, device = models
+    idpt = IDPT.from_scratch(made_of, lm, encoder, seed, device)
     idpt.trained_on = tuple(dict.fromkeys(turn.corpus for turn in turns))
     losses = fit(idpt, turns, config, seed, folder / CHECKPOINT, label)
     idpt.save_pretrained(folder / "model")

@@ -10,7 +10,6 @@ import pytest
 
 from dialog_envs.speakers.idpt_model import IDPTConfig
 from experiments.idpt.training import Training
-from experiments.ppg.supervised import Supervision
 
 TINY = IDPTConfig(width=8, heads=2, prefix_length=2)
 LINES = (  # speaker, text, strategy of INSPIRED, of PersuasionForGood
@@ -57,8 +56,3 @@ def small(corpora_root, models) -> dict[str, object]:
     """Return what all configurations of whole runs share."""
     training = Training(epochs=1, batch_size=4, checkpoint_every=1, bf16=False)
     return models | {"data": corpora_root, "threads": 1, "training": training}
-
-
-@pytest.fixture(scope="session")
-def finetuning() -> Supervision:
-    return Supervision(epochs=1, batch_size=8, bf16=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,8 @@ import sacrebleu
 
 from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn
 from dialog_envs.dialogue import Dialogue
+from dialog_envs.speakers.idpt_model import IDPTConfig
+from dialog_envs.speakers.ppg import ResponseGenerator
 from experiments.episodes import Episode
 from experiments.idpt import data, evaluation, manipulate, policies, report, systems
 from experiments.idpt.agreement import agreement
@@ -52,7 +55,7 @@ def test_classes_that_saw_no_label_are_matched_one_to_one():
 def test_the_classes_get_their_names_from_the_turns_learned_from(monkeypatch):
     seen = {"tea is old.": 2, "tea is new.": 1}
     idpt = SimpleNamespace(recogniser=True, recognise=lambda dialogues, _: np.eye(4)[[seen[d] for d in dialogues]])
-    monkeypatch.setattr(systems.IDPT, "from_pretrained", lambda *args: idpt)
+    monkeypatch.setattr(systems, "_set", lambda *args: idpt)
     monkeypatch.setattr(systems, "_speak", lambda idpt, turns, *args: [t.response for t in turns])
     monkeypatch.setattr(systems, "_views", lambda turns: ([t.response for t in turns], []))
     learned = [turn("tea is old.", 3, 0), turn("tea is new.", 0, 1)]
@@ -89,6 +92,15 @@ def test_a_label_stands_before_the_reply_and_is_read_back():
     assert found == [3, -1, -1] and said == [TURNS[3].response, "nonsense", "ask:nothing"]
 
 
+def test_a_label_takes_none_of_the_replys_tokens(model_folder, monkeypatch):
+    own, told = ResponseGenerator.from_pretrained(model_folder()), []
+    monkeypatch.setattr(systems, "_finetuned", lambda *args: own)
+    monkeypatch.setattr(systems, "_reply", lambda lm, turns, sampling: told.append(sampling.max_new_tokens) or ["a"])
+    systems.answer("simpletod", [Path()], own.lm, TURNS[:1], [], 0, 10)
+    whole, words = (len(own.encode([text])[0]) for text in (labelled(TURNS[2]), TURNS[2].response))
+    assert told[0] >= 10 + whole - words > 10
+
+
 def test_a_prompt_states_the_initiative_and_the_situation():
     view = prompted(TURNS[0], 3, "{situation} now {what}.")
     assert view.dialogue.situations == {"system": "tea is green. now makes a proposal."}
@@ -109,7 +121,9 @@ def test_a_corpus_is_cut_by_dialogues(corpora_root):
     parts = data.read_parts("p4g", corpora_root, 2)
     numbers = [{t.place[0] for t in part} for part in parts]
     assert not numbers[0] & numbers[1] and (len(numbers[0]), len(numbers[1])) == (6, 4)
-    assert max(len(t.dialogue.turns) for part in parts for t in part) == 2
+    for most in (0, 2, 5):
+        shown = [t.dialogue.turns for part in data.read_parts("p4g", corpora_root, most) for t in part]
+        assert max(map(len, shown)) == most
     first, more = (data.sample(parts.training, count, 3) for count in (4, 8))
     assert more[:4] == first
 
@@ -132,21 +146,29 @@ def test_agreement_is_accuracy_and_kappa():
 
 
 def test_a_set_is_below_two_percent_of_a_copy_of_gpt2(models):
-    found = {(row.system, row.metric): row.value for row in sizes_on_disk(**models, length=5)}
+    found = {(row.system, row.metric): row.value for row in sizes_on_disk(**models, config=IDPTConfig())}
     assert 0.001 < found["size/gpt2", "set_over_copy"] < 0.02
     assert found["size/gpt2", "copy_bytes"] == 2 * 124_439_808
+    narrow = sizes_on_disk(**models, config=IDPTConfig(width=24))
+    assert all(row.value < found[row.system, "set_bytes"] for row in narrow if row.metric == "set_bytes")
 
 
 def test_the_papers_values_stand_beside_ours_where_they_are_given(tmp_path):
     path = tmp_path / "paper.json"
-    path.write_text('{"ha": {"bleu_4": 7.5}}')
+    path.write_text('{"p4g": {"ha": {"bleu_4": 7.5}}}')
     found = {("p4g/ha", "bleu_4"): ResultRow("p4g/ha", "bleu_4", 3.25, 0.5, 200, 3)}
-    table = report._table("t", "n", "p4g", [HA, SA], found, report.read_paper(path))
+    table = report._table("t", "n", "p4g", [HA, SA], found, report.read_paper(path)["p4g"])
     assert table.columns[:4] == ["accuracy", "BLEU-1", "BLEU-4", "BLEU-4, paper"]
     assert table.lines == [(SYSTEMS[HA].label, ["", "", "3.25 ± 0.50", "7.5", "", ""])]
-    path.write_text('{"he": {}}')
-    with pytest.raises(ValueError, match="other keys"):
-        report.read_paper(path)
+    rows, config = list(found.values()), SimpleNamespace(sizes=(500,))
+    other = [replace(row, system="inspired/ha") for row in rows]
+    for corpus, columns in (("p4g", 6), ("inspired", 5)):  # the other corpus has no column of theirs
+        tables = report.make_tables(corpus, config, rows + other, report.read_paper(path).get(corpus, {}))
+        assert len(next(tables).columns) == columns
+    for wrong in ('{"ha": {"bleu_4": 7.5}}', '{"p4g": {"he": {}}}', '{"p4g": {"ha": {"bleu": 1}}}', "[]"):
+        path.write_text(wrong)
+        with pytest.raises(ValueError, match="expected an object with keys of"):
+            report.read_paper(path)
 
 
 def test_dialogues_of_one_scenario_are_not_independent():

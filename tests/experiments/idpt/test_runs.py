@@ -6,14 +6,16 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from dialog_envs.speakers.idpt import IDPT
 from experiments import idpt
 from experiments.episodes import read_episodes
 from experiments.idpt import manipulate, policies, ship, train
-from experiments.idpt.systems import SYSTEMS
-from experiments.idpt.training import CHECKPOINT, fit
+from experiments.idpt.systems import SYSTEMS, Cell, Recipe, prepare
+from experiments.idpt.training import CHECKPOINT, Training, fit
 
 from .conftest import TINY
 
@@ -35,10 +37,10 @@ def trained(small, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_comparison(small, finetuning, tmp_path):
+def test_the_comparison(small, tmp_path):
     config = idpt.Config(
-        out=tmp_path / "run", corpora=("p4g",), sizes=(4, 8), lengths=(2, 3), length=2, seeds=2, evaluated=6,
-        max_new_tokens=4, finetuning=finetuning, **small,
+        out=tmp_path / "run", corpora=("p4g",), sizes=(4, 8), lengths=(2, 3), length=2, length_corpora=("p4g",),
+        seeds=2, evaluated=6, max_new_tokens=4, **small,
     )  # fmt: skip
     out = idpt.run(config)
     found = rows_of(out)
@@ -51,19 +53,47 @@ def test_the_comparison(small, finetuning, tmp_path):
     text = (out / "tables.md").read_text()
     assert text.count("Weak labels") == 3 and "Table 2" in text and "IDPT-HA" in text and "gpt2 |" in text
     assert (out / "figure_3_p4g_rouge_l.png").stat().st_size > 0
+    assert {path.name.split("_")[1] for path in (out / "models").glob("p4g_*_8_3_*")} == {"sa", "ha"}
     before = times(out)
-    idpt.run(replace(config, systems=("ha",)))
+    idpt.run(replace(config, systems=("ha",), length_corpora=("inspired",)))
+    assert json.loads((out / "prefix_lengths.json").read_text()) == {}
     assert {name for name, time in times(out).items() if before.get(name) != time and "/" in name} == set()
     with pytest.raises(ValueError, match="was begun with"):
         idpt.run(replace(config, max_new_tokens=5))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"), [({"systems": ("he",)}, "system 'he'"), ({"corpora": ("msc",)}, "'msc'")]
+    ("wrong", "message"),
+    [
+        ({"systems": ("he",)}, "system 'he'"),
+        ({"corpora": ("msc",)}, "corpus 'msc'"),
+        ({"length_corpora": ("msc",)}, "corpus 'msc'"),
+    ],
 )
 def test_unknown_names_are_refused(wrong, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         idpt.run(idpt.Config(out=tmp_path, **wrong))
+
+
+def test_every_system_passes_through_the_turns_as_often(small, corpora_root, tmp_path):
+    turns = train.data.read_parts("p4g", corpora_root, 2).training[:8]
+    training = replace(small["training"], epochs=3)
+    recipe = Recipe(small["lm"], small["encoder"], training, 1e-3)
+    losses = {}
+    for name in ("ha", "simpletod"):
+        folder = prepare(Cell("p4g", name, 8, 2, 0), turns, recipe, tmp_path)
+        (record,) = (folder / file for file in ("training.json", "done.json") if (folder / file).exists())
+        losses[name] = json.loads(record.read_text())["losses"]
+    assert len(losses["ha"]) == len(losses["simpletod"]) == 3 * 8 / training.batch_size
+
+
+@pytest.mark.slow
+def test_training_in_bfloat16_lowers_the_loss(small, tmp_path):
+    turns = train.data.grammar_turns(8, "train", 0)
+    made = IDPT.from_scratch(TINY, small["lm"], small["encoder"])
+    losses = np.array(fit(made, turns, Training(epochs=15, batch_size=8, learning_rate=2e-2), 0, tmp_path / "a"))
+    assert np.isfinite(losses).all() and (losses[-1] < losses[0]).all() and losses[-1].sum() < losses[0].sum() - 0.1
+    assert {parameter.dtype for parameter in made.parameters()} == {torch.float32}
 
 
 @pytest.mark.slow
