@@ -1,9 +1,9 @@
 """Turns annotated with their initiative, as IDPT is trained on (Nie et al., NAACL 2024): 700 a corpus.
 
-The files that were released with the paper could not be had when this was written, so the layout is the one that the
-paper's task needs, one JSON object a line: `knowledge` (a string or a list of strings, may be empty), `history` (what
-was said before, user and system in turns, the user last), `response`, and `initiative`, 0 to 3. A release that names
-its fields otherwise is brought to this form by renaming them.
+The official files (github.com/JerrryNie/Mix-Initiative-Dialogue) could not be had when this was written, and nothing
+here was checked against them. The layout is the one that the paper's task needs, one JSON object a line: `knowledge` (a
+string or a list of strings, may be empty), `history` (what was said before, user and system in turns, the user last),
+`response`, and `initiative`, 0 to 3. Files that name their fields otherwise are brought to this form by renaming them.
 """
 
 from __future__ import annotations

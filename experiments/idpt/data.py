@@ -1,6 +1,7 @@
 """What IDPT learns from and is measured on: turns with an initiative, of corpora and of the project's own grammar.
 
 A corpus is cut by dialogues: those of the training part are in no evaluation. The paper's files are in parts already.
+What the pocket models were pretrained on is another matter (`seen_note`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SPLITS = {  # corpus -> its splits; where there is one, it is cut
     "p4g": ("annotated",),
 }
 EVALUATED = 0.4  # share of a corpus of one split that is evaluated
+PRETRAINED_ON = ("inspired", "p4g")  # by the pocket models, the dialogues that are evaluated here among them
 GRAMMAR = "grammar"
 ACTS = {  # of the grammar's agent; what no recommender should learn (to push, to propose what clashes) is left out
     "ask_dislike": 1,
@@ -109,6 +111,17 @@ def label_note(names: Sequence[str]) -> str:
     parts += [f"Labels of annotators: {', '.join(own)}."] if own else []
     parts += ["Labels of the generated dialogues' own acts: grammar."] if GRAMMAR in names else []
     return " ".join(parts)
+
+
+def seen_note(models: Sequence[str], names: Sequence[str]) -> str:
+    """Say of which corpora the evaluated dialogues were seen in pretraining; empty where none is known to be."""
+    seen = [name for name in names if name in PRETRAINED_ON]
+    if "pocket" not in models or not seen:
+        return ""
+    return (
+        f"Seen before: the pocket models were pretrained on {', '.join(seen)}, the evaluated dialogues included. "
+        "There, systems are to be compared with one another alone: no number says how they do on dialogues never seen."
+    )
 
 
 def label_shares(turns: Sequence[InitiativeTurn]) -> dict[str, float]:

@@ -97,7 +97,7 @@ def run(config: Config) -> Path:
         rows += measure(name, answers[name], turns)
     write_results(out, rows)
     write_json(out / "replies.json", answers)
-    text = table(rows, contexts)
+    text = "\n".join([table(rows, contexts), data.seen_note(sets[0].names, list(contexts))])
     write_text(out / "table.md", text)
     print(text)
     return out

@@ -32,7 +32,8 @@ def write(out: Path, config: Any, rows: Sequence[ResultRow], curves: Mapping[str
             points = {name: (config.lengths, values) for name, values in by_system.items()}
             plot_curves(out / f"figure_3_{corpus}_{metric}.png", points, "prefix length", COLUMNS[metric])
     tables = [table for corpus in config.corpora for table in make_tables(corpus, config, rows, paper.get(corpus, {}))]
-    text = render("idpt_tables.md", tables=tables, verdicts=verdicts(rows, config), config=config, sizes=_sizes(rows))
+    seen, said = data.seen_note((config.lm, config.encoder), config.corpora), verdicts(rows, config)
+    text = render("idpt_tables.md", tables=tables, verdicts=said, config=config, sizes=_sizes(rows), seen=seen)
     write_text(out / "tables.md", text)
     print(text)
 

@@ -52,6 +52,7 @@ def run(config: Config) -> Path:
         hash=file_hash(model / WEIGHTS),
         licences=[(name, CORPORA[name].licence) for name in description["config"]["corpora"]],
         note=data.label_note([data.GRAMMAR, *description["config"]["corpora"]]),
+        seen=data.seen_note([settings["lm"], settings["encoder"]], description["config"]["corpora"]),
         measured=[("idpt train", results_table(rows)), *tables],
     )
     with shipped_folder(config.out, card, LARGEST, model) as folder:

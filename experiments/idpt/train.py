@@ -86,7 +86,7 @@ def run(config: Config) -> Path:
     write_results(out, rows)
     for row in rows:
         print(f"{row.system:<14}{row.metric:<16}{row.value:.4g}" + ("" if row.ci95 is None else f" +- {row.ci95:.2g}"))
-    print(data.label_note(list(evaluated)))
+    print(data.label_note(list(evaluated)), data.seen_note(idpt.names, list(evaluated)), sep="\n")
     return out
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import sacrebleu
 
+import dialog_envs.lm.frozen_lm
+import reward_models.dmi.encoder
 from dialog_envs.corpora.initiative import INITIATIVES, InitiativeTurn
 from dialog_envs.dialogue import Dialogue
 from dialog_envs.speakers.idpt_model import IDPTConfig
@@ -192,6 +194,17 @@ def test_dialogues_of_one_scenario_are_not_independent():
     first, second, third = policies.verdict(once).splitlines()
     assert first.startswith("PPO is not told from the best constant choice (always follow): +0.500 ± 1.242.")
     assert second.startswith("recogniser is not told from") and third.startswith("always ask is not told from")
+
+
+def test_corpora_that_were_seen_in_pretraining_are_named():
+    assert "pretrained on p4g," in data.seen_note(("gpt2", "pocket"), ["idpt", "p4g", data.GRAMMAR])
+    assert not data.seen_note(("gpt2", "bert-base-uncased"), ["p4g"]) and not data.seen_note(("pocket",), ["idpt"])
+
+
+@pytest.mark.parametrize("card", [dialog_envs.lm.frozen_lm.POCKET, reward_models.dmi.encoder.POCKET])
+def test_they_are_those_of_the_pocket_models_cards(card):
+    lines = (card / "README.md").read_text().splitlines()
+    assert {n for n in data.SPLITS if any(line.startswith(f"| {n} |") for line in lines)} == set(data.PRETRAINED_ON)
 
 
 def test_labels_are_named_for_what_they_are():

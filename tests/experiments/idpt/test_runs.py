@@ -133,6 +133,7 @@ def test_the_set_is_trained_measured_manipulated_and_shipped(trained, small, tmp
     folder = ship.run(ship.Config(run=run, measured=(shares,), out=tmp_path / "shipped"))
     card = (folder / "README.md").read_text()
     assert "| inspired | none stated |" in card and "idpt manipulate" in card and "Weak labels" in card
+    assert "pretrained on inspired, p4g, the evaluated dialogues included" in card
     monkeypatch.setattr(ship, "LARGEST", 1000)
     with pytest.raises(ValueError, match="expected at most"):
         ship.run(ship.Config(run=run, out=tmp_path / "again"))
