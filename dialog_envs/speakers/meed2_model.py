@@ -214,15 +214,16 @@ class Responder(nn.Module):
             replies: `(N, T)` ids that begin with the beginning-of-sequence token, padded on the right.
             emotions: `(N,)` of the replies.
         """
-        seen = self.read(context)
+        return self.decode(self.read(context), context.mask, replies, emotions)
+
+    def decode(self, seen: Tensor, mask: Tensor, replies: Tensor, emotions: Tensor) -> Tensor:
+        """Return the same of dialogues `(N, S, H)` that `read` gave, and where their tokens are `(N, S)`."""
         vectors = self.embedding(replies, emotions[:, None], torch.ones_like(emotions)[:, None])
         for layer in self.layers:
             inner = layer.own_norm(vectors)
             vectors = vectors + layer.dropout(layer.own(inner, *layer.own.keys_values(inner), causal=True))
             around = layer.cross.keys_values(seen)
-            vectors = vectors + layer.dropout(
-                layer.cross(layer.cross_norm(vectors), *around, context.mask[:, None, None])
-            )
+            vectors = vectors + layer.dropout(layer.cross(layer.cross_norm(vectors), *around, mask[:, None, None]))
             vectors = layer.feed_forward(vectors)
         return vectors
 

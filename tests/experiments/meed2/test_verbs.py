@@ -92,13 +92,32 @@ def test_all_three_ways_find_the_same_replies():
     assert found[0] == found[1] == found[2] and len(set(map(tuple, found[0]))) > 1
 
 
-def test_speed_is_measured_against_both(tmp_path):
+def test_the_published_way_reads_a_dialogue_once_and_decodes_all_that_was_written(monkeypatch):
+    responder = Responder(MEED2Config(16, 1, 2, 2, 24, 0.0, 20), 60).eval()
+    ids = torch.randint(5, 60, (3, 8))
+    context = Context(ids, ids % 41, ids % 2, torch.ones_like(ids, dtype=torch.bool))
+    calls = {"read": [], "decode": []}
+    for name, shape_of in (("read", lambda one: one.ids.shape), ("decode", lambda *given: given[2].shape)):
+
+        def counted(*given, name=name, of=getattr(responder, name), shape_of=shape_of):
+            calls[name].append(shape_of(*given))
+            return of(*given)
+
+        monkeypatch.setattr(responder, name, counted)
+    speed.published(responder, context, Beams(4, 5, blocked=0))
+    assert calls["read"] == [(1, 8)] * 3
+    assert [length for _, length in calls["decode"]][:6] == [1, 2, 3, 4, 5, 6]
+
+
+def test_speed_is_measured_against_both(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(speed, "published", lambda *a, of=speed.published: calls.append(1) or of(*a))
     sizes = MEED2Config(16, 1, 1, 2, 24, 0.0, 20)
     out = speed.run(speed.Config(tmp_path, sizes, 100, 2, 8, Beams(3, 6), 2, 1))
     found = rows(out)
     assert found["batch", "seconds_a_dialogue"]["value"] > 0
     ratios = [found["batch", f"times_as_fast_as_{name}"]["value"] for name in ("one_at_a_time", "published")]
-    assert all(ratio > 0 for ratio in ratios)
+    assert all(ratio > 0 for ratio in ratios) and len(calls) == 1 + 2
 
 
 @pytest.fixture(scope="module")
