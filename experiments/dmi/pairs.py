@@ -171,6 +171,11 @@ class PairStream:
         return ids[kept] if kept.any() else ids[:1]
 
 
+def bare(text: str) -> str:
+    """Return the letters and digits of a text, in lower case: texts that differ in marks and spaces alone are equal."""
+    return "".join(character for character in text.lower() if character.isalnum())
+
+
 def _exchanges(said: Sequence[str]) -> set[Exchange]:
-    plain = ["".join(c for c in text.lower() if c.isalnum()) for text in said]
+    plain = [bare(text) for text in said]
     return set(zip(plain, plain[1:], strict=False))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from sklearn.metrics import confusion_matrix
 from dialog_envs import corpora
 from dialog_envs.corpora import empathetic_intents
 from experiments.card import shipped_folder
+from experiments.dmi.pairs import bare
 from experiments.fitting import batches_of, fit
 from experiments.plots import plot_confusion, plot_stated
 from experiments.rendering import render
 from experiments.run_folder import ResultRow, git_revision, model_files, open_run, write_results
-from experiments.statistics import mean_ci95
+from experiments.statistics import grouped_ci95
 from reward_models import emotion_training
 from reward_models.dmi.encoder import encoder_source
 from reward_models.emotion import POCKET, EmotionClassifier
@@ -27,6 +27,7 @@ from reward_models.emotion_labels import EMOTIONS, LABELS
 from reward_models.emotion_training import EmotionTraining, calibrate, figures, make_optimizer
 
 LARGEST = 6 << 20
+SYSTEM = "emotion"
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,31 @@ def run(config: Config) -> Path:
 
 
 def read(folder: Path) -> tuple[Labelled, Labelled]:
-    """Return training and validation examples; what stands in both, word by word, is in the validation alone."""
+    """Return training and validation examples; what stands in both, marks and spaces aside, is validation."""
     valid = list(empathetic_intents.read_labelled(folder, "valid"))
-    known = {text.lower() for text, _ in valid}
-    train = [(text, label) for text, label in empathetic_intents.read_labelled(folder, "train") if text]
-    return [example for example in train if example[0].lower() not in known], valid
+    known = {bare(text) for text, _ in valid}
+    train = empathetic_intents.read_labelled(folder, "train")
+    return [(text, label) for text, label in train if text and bare(text) not in known], valid
+
+
+def set_aside(examples: Labelled, share: float, seed: int) -> tuple[Labelled, Labelled]:
+    """Return a share of the texts, drawn at random, and the others; examples of one text stay together."""
+    groups = texts_of(examples)
+    order = np.random.default_rng(seed).permutation(groups.max() + 1)
+    aside = np.isin(groups, order[: max(1, round(share * len(order)))])
+    return tuple([examples[i] for i in np.flatnonzero(part)] for part in (aside, ~aside))
+
+
+def texts_of(examples: Labelled) -> np.ndarray:
+    """Return the number of each example's text, `(N,)`; marks and spaces make no other text."""
+    return np.unique([bare(text) for text, _ in examples], return_inverse=True)[1]
 
 
 def train(config: Config, examples: Labelled, valid: Labelled, out: Path) -> None:
     """Train and calibrate a classifier on examples, measure it on others, and write it with all that was found."""
     settings = config.training
     classifier = EmotionClassifier.from_encoder(config.encoder, settings.seed)
-    order = np.random.default_rng(settings.seed).permutation(len(examples))
-    aside = max(1, round(settings.held_out * len(examples)))
-    kept, learned = ([examples[i] for i in part] for part in (order[:aside], order[aside:]))
+    kept, learned = set_aside(examples, settings.held_out, settings.seed)
     rows = classifier.rows([text for text, _ in learned])
     labels = np.array([label for _, label in learned])
 
@@ -99,32 +111,37 @@ def train(config: Config, examples: Labelled, valid: Labelled, out: Path) -> Non
         label="emotion classifier")  # fmt: skip
     calibrate(classifier, *zip(*kept, strict=True))
     found = figures(classifier, *zip(*valid, strict=True))
-    report(out, found, [label for _, label in valid])
-    values = {row.metric: [row.value, row.ci95, row.n] for row in result_rows(found, [label for _, label in valid])}
+    values = {row.metric: [row.value, row.ci95, row.n] for row in report(out, found, valid)}
     classifier.card = {"encoder": config.encoder, "training": asdict(settings), "examples": len(learned)} | values
     classifier.save_pretrained(out / "model")
     checkpoint.unlink(missing_ok=True)
 
 
-def result_rows(found: dict[str, Any], labels: Sequence[int], system: str = "emotion") -> list[ResultRow]:
-    """Return accuracy, of all and of emotions and intents apart, cross-entropy and calibration."""
-    correct, emotional = np.array(found["correct"], dtype=float), np.array(labels) < len(EMOTIONS)
+def result_rows(found: dict[str, Any], valid: Labelled) -> list[ResultRow]:
+    """Return accuracy, of all and of emotions and intents apart, cross-entropy and calibration.
+
+    Lines of one text are not independent in the intervals.
+    """
+    correct, texts = np.array(found["correct"], dtype=float), texts_of(valid)
+    emotional = np.array([label for _, label in valid]) < len(EMOTIONS)
     parts = {"": np.ones(len(correct), bool), "/emotions": emotional, "/intents": ~emotional}
-    rows = [
-        ResultRow(system, f"accuracy{name}", *mean_ci95(correct[part]), int(part.sum()), 1)
-        for name, part in parts.items()
-        if part.any()
-    ]
-    rows.append(ResultRow(system, "nats", found["nats"], None, len(correct), 1))
+    rows = []
+    for name, part in parts.items():
+        if part.any():
+            mean, half = grouped_ci95(correct[part], texts[part])
+            rows.append(
+                ResultRow(SYSTEM, f"accuracy{name}", mean, half if np.isfinite(half) else None, int(part.sum()), 1)
+            )
+    rows.append(ResultRow(SYSTEM, "nats", found["nats"], None, len(correct), 1))
     plot = found["reliability"]
-    return rows + [ResultRow(system, m, plot[m], None, len(correct), 1) for m in ("brier", "calibration_error") if plot]
+    return rows + [ResultRow(SYSTEM, m, plot[m], None, len(correct), 1) for m in ("brier", "calibration_error") if plot]
 
 
-def report(out: Path, found: dict[str, Any], labels: Sequence[int]) -> None:
-    """Write `results.json`, the confusion matrix and the reliability plot; print the results."""
-    rows = result_rows(found, labels)
+def report(out: Path, found: dict[str, Any], valid: Labelled) -> list[ResultRow]:
+    """Write `results.json`, the confusion matrix and the reliability plot; print and return the results."""
+    rows = result_rows(found, valid)
     write_results(out, rows)
-    matrix = confusion_matrix(labels, found["predicted"], labels=range(len(LABELS)))
+    matrix = confusion_matrix([label for _, label in valid], found["predicted"], labels=range(len(LABELS)))
     plot_confusion(out / "confusion.png", matrix, "Empathetic Intents, validation", LABELS, ("label", "predicted"))
     if plot := found["reliability"]:
         share, count = np.array(plot["observed"]), np.array(plot["count"])
@@ -133,6 +150,7 @@ def report(out: Path, found: dict[str, Any], labels: Sequence[int]) -> None:
         plot_stated(out / "reliability.png", {"validation": points}, "Is the most probable label the true one?")
     for row in rows:
         print(f"{row.metric:<20}{row.value:7.3f}" + ("" if row.ci95 is None else f" +- {row.ci95:.3f}"))
+    return rows
 
 
 def ship(model: Path, out: Path = POCKET) -> None:

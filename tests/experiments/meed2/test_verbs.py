@@ -64,9 +64,31 @@ def test_a_stopped_classifier_goes_on_and_a_finished_one_is_left(classified, tmp
     classify.run(config)
 
 
-def test_no_text_of_the_validation_is_learned(data):
-    train, valid = classify.read(data / "empathetic_intents")
-    assert train and valid and not {text.lower() for text, _ in train} & {text.lower() for text, _ in valid}
+def test_no_text_of_the_validation_is_learned(tmp_path):
+    (tmp_path / "train_data").mkdir()
+    lines = {"valid": ["38 <SEP> Why , really ?"], "train": ["38 <SEP> why really!", "38 <SEP> why?", "3 <SEP> i cry"]}
+    for split, said in lines.items():
+        (tmp_path / f"train_data/{split}.txt").write_text("\n".join(said) + "\n")
+    train, valid = classify.read(tmp_path)
+    assert [text for text, _ in train] == ["why?", "i cry"] and len(valid) == 1
+
+
+def test_what_calibrates_has_no_text_of_what_is_learned():
+    examples = [(f"text {i % 20}" + "!" * (i // 20), 3) for i in range(60)]
+    kept, learned = classify.set_aside(examples, 0.2, 0)
+    assert (len(kept), len(learned)) == (12, 48) and sorted(kept + learned) == sorted(examples)
+    assert not {text.strip("!") for text, _ in kept} & {text.strip("!") for text, _ in learned}
+
+
+def test_a_line_that_stands_twice_makes_no_interval_narrower():
+    once = [(f"text {i}", i % 41) for i in range(40)]
+    correct = [int(i % 3 > 0) for i in range(40)]
+    found = [
+        {row.metric: row for row in classify.result_rows({"correct": c, "nats": 1.0, "reliability": {}}, valid)}
+        for c, valid in ((correct, once), (correct * 4, once * 4))
+    ]
+    for metric in ("accuracy", "accuracy/emotions", "accuracy/intents"):
+        assert found[1][metric].ci95 == pytest.approx(found[0][metric].ci95)
 
 
 def test_a_classifier_is_shipped_with_its_card(classified, tmp_path, monkeypatch):
