@@ -96,7 +96,7 @@ def write_samples(
             "true": (chosen.responses[i], LABELS[chosen.emotions[i]]),
             "replies": [(system, *_reply(answers[system, "ed"][0], i)) for system in SYSTEMS],
         }
-        for i in range(min(SHOWN, len(chosen)))
+        for i in spread(len(chosen), SHOWN)
     ]
     earlier, _ = contexts.before()
     controlled = [
@@ -104,9 +104,14 @@ def write_samples(
             "turns": [(turn.text, turn.act) for turn in earlier[i].turns],
             "replies": [(label, *_asked(asked, i * len(LABELS) + LABELS.index(label))) for label in CHOSEN],
         }
-        for i in range(min(SHOWN // 2, len(contexts)))
+        for i in spread(len(contexts), SHOWN // 2)
     ]
     write_text(path, render("meed2_samples.html", samples=samples, controlled=controlled))
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return so many places of `count` at most, evenly: dialogues of one emotion lie together."""
+    return np.linspace(0, count - 1, min(most, count)).astype(int).tolist()
 
 
 def _reply(answers: Answers, place: int) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import torch
 from agents.checkpoint import load_tree
 from dialog_envs.speakers.meed2 import MEED2Speaker
 from experiments.meed2 import data as meed2_data
-from experiments.meed2 import evaluate, finetune, pretrain, ship
+from experiments.meed2 import evaluate, finetune, pages, pretrain, ship
 from experiments.meed2.answers import Answers, nats_of, perplexity, perplexity_change
 from experiments.meed2.config import MEED2, PRETRAINING, STAGES, SYSTEMS
 from experiments.meed2.data import ED, IGNORED
@@ -20,7 +20,7 @@ from experiments.meed2.evaluate import obedience_rows
 from experiments.meed2.pretrain import load_stage, responder_loss
 from reward_models.emotion import EmotionClassifier
 from reward_models.emotion_labels import LABELS
-from tests.experiments.meed2.conftest import settings
+from tests.experiments.meed2.conftest import FEELINGS, settings
 
 QUESTIONING, WISHING = LABELS.index("questioning"), LABELS.index("wishing")
 
@@ -153,6 +153,14 @@ def test_tables_have_the_papers_rows_and_measures(finished):
         assert (finished.out / name).stat().st_size > 1000
     page = (finished.out / "samples.html").read_text()
     assert "Side by side" in page and page.count("<article") == 12 + 2 and "<td>questioning</td>" in page
+
+
+def test_the_page_shows_dialogues_of_all_emotions(finished):
+    articles = (finished.out / "samples.html").read_text().split("<article")[1:]
+    for shown, most in ((articles[:12], 3), (articles[12:], 2)):
+        feelings = {feeling for feeling in FEELINGS for article in shown if f"i feel {feeling}" in article}
+        assert len(feelings) == most
+    assert pages.spread(400, 4) == [0, 133, 266, 399] and pages.spread(2, 12) == [0, 1] and pages.spread(0, 3) == []
 
 
 def test_perplexity_is_that_of_the_true_response_told_its_emotion(finished, sets):
