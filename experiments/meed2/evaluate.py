@@ -22,7 +22,7 @@ from experiments.meed2.config import DATA, FINE_TUNED, MEED2, STAGES, SYSTEMS, C
 from experiments.meed2.data import Pairs, Sets
 from experiments.meed2.pretrain import stage_folder, train_stage, train_stages
 from experiments.run_folder import ResultRow, write_json, write_results
-from experiments.statistics import grouped_ci95
+from experiments.statistics import crossed_ci95
 from reward_models.dmi.encoder import DialogueEncoder
 from reward_models.emotion import EmotionClassifier
 from reward_models.emotion_labels import LABELS
@@ -94,7 +94,7 @@ def obey(config: Config, sets: Sets, seed: int, classifier: EmotionClassifier) -
     replies = replies_of(
         responder, contexts.at(places), asked, config.beams, sets.tokenizer, f"all intents, seed {seed}"
     )
-    found = {"context": places.tolist(), "asked": asked.tolist(), "replies": replies}
+    found = {"dialogue": contexts.at(places).index[:, 0].tolist(), "asked": asked.tolist(), "replies": replies}
     found["recovered"] = classified(classifier, replies)
     write_json(path, found)
     return found
@@ -110,32 +110,31 @@ def classified(classifier: EmotionClassifier, texts: Sequence[str]) -> list[int]
 
 
 def obedience_rows(found: Sequence[Mapping[str, list]]) -> list[ResultRow]:
-    """Return how often the label that was asked for is recovered, beside how often it is where others were asked for.
+    """Return how often the label that was asked for is recovered, how often it is where others were asked for
+    (`base_rate`), and the difference; also the share of questions where `questioning` was asked for.
 
-    Also the share of questions where `questioning` was asked for. Intervals are over contexts, which all seeds share.
+    Args:
+        found: of each seed, what `obey` returned: the same labels asked for in the same order in the same contexts.
     """
-    asked, recovered, context, question = (
-        np.concatenate([np.asarray(of(one)) for one in found])
-        for of in (
-            lambda one: one["asked"],
-            lambda one: one["recovered"],
-            lambda one: one["context"],
-            lambda one: ["?" in text for text in one["replies"]],
-        )
-    )
-    rows, seeds = [], len(found)
+    labels = np.array(list(dict.fromkeys(found[0]["asked"])))
+    dialogues = np.array(found[0]["dialogue"])[:: len(labels)]
+    read = np.array([one["recovered"] for one in found]).reshape(len(found), -1, len(labels))
+    question = np.array([["?" in text for text in one["replies"]] for one in found]).reshape(read.shape)
 
-    def row(metric: str, values: np.ndarray, where: np.ndarray) -> ResultRow:
-        mean, half = grouped_ci95(values[where].astype(float), context[where])
-        return ResultRow(MEED2, metric, mean, half if np.isfinite(half) else None, int(where.sum()), seeds)
+    def row(metric: str, values: np.ndarray) -> ResultRow:
+        """Return the row of `(seeds, contexts)`."""
+        mean, half = crossed_ci95(values, dialogues)
+        return ResultRow(MEED2, metric, mean, half if np.isfinite(half) else None, values.shape[1], len(found))
 
-    everywhere = np.ones(len(asked), dtype=bool)
-    rows.append(row("recovered", recovered == asked, everywhere))
-    rows.append(row("questions_if_questioning", question, asked == QUESTIONING))
-    rows.append(row("questions_else", question, asked != QUESTIONING))
-    for number in np.unique(asked):
-        rows.append(row(f"recovered/{LABELS[number]}", recovered == number, asked == number))
-        rows.append(row(f"base_rate/{LABELS[number]}", recovered == number, asked != number))
+    rows = [
+        row("recovered", (read == labels).mean(2)),
+        row("questions_if_questioning", question[..., labels == QUESTIONING].mean(2)),
+        row("questions_else", question[..., labels != QUESTIONING].mean(2)),
+    ]
+    for place, label in enumerate(labels):
+        asked, base_rate = (read[..., place] == label).astype(float), (np.delete(read, place, 2) == label).mean(2)
+        for metric, values in zip(pages.OBEDIENCE, (asked, base_rate, asked - base_rate), strict=True):
+            rows.append(row(f"{metric}/{LABELS[label]}", values))
     return rows
 
 

@@ -17,6 +17,7 @@ from experiments.run_folder import ResultRow, write_text
 from reward_models.emotion_labels import LABELS
 
 QUALITY = ("perplexity", "perplexity_predicted", "distinct_1", "distinct_2", "similarity")
+OBEDIENCE = ("recovered", "base_rate", "recovered_minus_base_rate")
 SHOWN = 12  # contexts of the page
 CHOSEN = ("questioning", "sympathizing", "consoling", "encouraging", "suggesting", "wishing", "agreeing", "joyful")
 
@@ -35,7 +36,15 @@ def write(
         [name.upper(), len(sets.train[name].dialogues), len(sets.train[name]), len(sets.valid[name])] for name in DATA
     ]
     other = [row for row in rows if "change" in row.metric or "question" in row.metric or row.metric == "recovered"]
-    text = render("meed2_tables.md", config=config, systems=SYSTEMS, tables=tables, counts=counts, other=results(other))
+    text = render(
+        "meed2_tables.md",
+        config=config,
+        systems=SYSTEMS,
+        tables=tables,
+        counts=counts,
+        other=results(other),
+        obedience=obedience(rows, LABELS),
+    )
     write_text(config.out / "tables.md", text)
     print(text)
     draw_obedience(config.out / "obeyed.png", asked)
@@ -58,6 +67,14 @@ def table(rows: Sequence[ResultRow], name: str) -> Table:
 def results(rows: Sequence[ResultRow]) -> Table:
     """Return results, one a line."""
     return [["of", "measure", "value", "cases"]] + [[row.system, row.metric, _cell(row), row.n] for row in rows]
+
+
+def obedience(rows: Sequence[ResultRow], labels: Sequence[str]) -> Table:
+    """Return, a label a line, how often it is recovered where it was asked for, where others were, and less that."""
+    found = {row.metric: row for row in rows if row.system == MEED2}
+    return [["asked for", *(metric.replace("_", " ") for metric in OBEDIENCE)]] + [
+        [label, *(_cell(found.get(f"{metric}/{label}")) for metric in OBEDIENCE)] for label in labels
+    ]
 
 
 def draw_obedience(path: Path, asked: Sequence[Mapping[str, list]]) -> Path:

@@ -10,11 +10,12 @@ from dialog_envs.corpora import CORPORA
 from dialog_envs.speakers.meed2 import POCKET, MEED2Speaker
 from experiments.card import read_results, shipped_folder
 from experiments.meed2.config import MEED2, SYSTEMS, Config
-from experiments.meed2.pages import results
+from experiments.meed2.pages import obedience, results
 from experiments.meed2.pretrain import load_stage, open_meed2
 from experiments.pretrain import TRAIN_CORPORA
 from experiments.rendering import render
 from experiments.run_folder import ResultRow, git_revision
+from reward_models.emotion_labels import INTENTS
 
 __all__ = ["Config", "run"]
 
@@ -50,6 +51,7 @@ def ship(config: Config, out: Path) -> None:
         parameters=sum(p.numel() for network in networks for p in network.parameters()),
         corpora=[["corpus", "licence"], *licences],
         results=results(shown),
+        obedience=obedience(rows, INTENTS),
     )
     with shipped_folder(out, card, LARGEST, "MEED2") as folder:
         MEED2Speaker(*networks, tokenizer, classifier).save_pretrained(folder)

@@ -18,6 +18,7 @@ from experiments.meed2.config import MEED2, PRETRAINING, STAGES, SYSTEMS
 from experiments.meed2.data import ED, IGNORED
 from experiments.meed2.evaluate import obedience_rows
 from experiments.meed2.pretrain import load_stage, responder_loss
+from experiments.statistics import crossed_ci95
 from reward_models.emotion import EmotionClassifier
 from reward_models.emotion_labels import LABELS
 from tests.experiments.meed2.conftest import FEELINGS, settings
@@ -180,7 +181,7 @@ def test_perplexity_is_that_of_the_true_response_told_its_emotion(finished, sets
 
 def test_obedience_counts_what_was_recovered_and_what_was_asked():
     one = {
-        "context": [0, 0, 1, 1],
+        "dialogue": [0, 0, 1, 1],
         "asked": [QUESTIONING, WISHING] * 2,
         "replies": ["why?", "good luck", "no", "luck?"],
         "recovered": [QUESTIONING, WISHING, WISHING, WISHING],
@@ -190,6 +191,24 @@ def test_obedience_counts_what_was_recovered_and_what_was_asked():
     assert (found["questions_if_questioning"], found["questions_else"]) == (0.5, 0.5)
     assert (found["recovered/wishing"], found["base_rate/wishing"]) == (1.0, 0.5)
     assert (found["recovered/questioning"], found["base_rate/questioning"]) == (0.5, 0.0)
+    assert found["recovered_minus_base_rate/wishing"] == found["recovered_minus_base_rate/questioning"] == 0.5
+
+
+def test_intervals_of_obedience_cover_seeds_and_dialogues():
+    asked = [QUESTIONING, WISHING] * 4
+    dialogue = [0] * 4 + [1] * 2 + [2] * 2
+
+    def one(hits: list[int]) -> dict[str, list]:
+        read = [label if hit else 0 for label, hit in zip(asked, hits, strict=True)]
+        return {"dialogue": dialogue, "asked": asked, "replies": ["."] * 8, "recovered": read}
+
+    hits = [[1, 0, 1, 0, 1, 0, 0, 0], [1, 0, 1, 0, 0, 0, 0, 0], [1, 0, 1, 0, 0, 0, 1, 0]]
+    found = {row.metric: row for row in obedience_rows([one(each) for each in hits])}
+    values = np.array(hits, float)[:, ::2]
+    for metric in ("recovered/questioning", "recovered_minus_base_rate/questioning"):
+        row = found[metric]
+        assert (row.value, row.ci95) == pytest.approx(crossed_ci95(values, [0, 0, 1, 2]))
+        assert (row.n, row.seeds) == (4, 3)
 
 
 def test_what_is_shipped_loads_and_says_the_same(finished, sets, tmp_path, monkeypatch):
@@ -197,7 +216,8 @@ def test_what_is_shipped_loads_and_says_the_same(finished, sets, tmp_path, monke
     speaker = MEED2Speaker.from_pretrained(tmp_path / "pocket", finished.classifier)
     dialogues, _ = sets.valid["ed"].at([0, 4]).before()
     assert all(speaker.speak(dialogues, "listener", "questioning", finished.beams))
-    card = (tmp_path / "pocket/README.md").read_text()
+    card, tables = (tmp_path / "pocket/README.md").read_text(), (finished.out / "tables.md").read_text()
+    assert all(f"| {label} | " in text for label in ("sympathizing", "agreeing", "wishing") for text in (card, tables))
     assert "CC BY-NC 4.0" in card and f"| {MEED2} | ed/perplexity |" in card and "non-commercial use only" in card
     monkeypatch.setattr(ship, "LARGEST", 1000)
     with pytest.raises(ValueError, match="expected at most"):
