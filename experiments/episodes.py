@@ -33,6 +33,7 @@ class Episode:
         scores: the same after each agent turn.
         outcome: `"goal"`, `"goodbye"`, `"turn_limit"`, or None where the episode failed.
         error: what failed; a failed episode belongs in no average.
+        actions: that of each agent turn, where actions are numbers.
     """
 
     scenario: str
@@ -42,6 +43,7 @@ class Episode:
     scores: list[Mapping[str, float]] = field(default_factory=list)
     outcome: str | None = None
     error: str | None = None
+    actions: list[int] = field(default_factory=list)
 
     @property
     def episode_return(self) -> float:
@@ -103,11 +105,14 @@ def _one_batch(env: VectorEnv, policy: Policy, scenario_ids: list[str], seeds: l
     ended = np.zeros(len(seeds), dtype=bool)
     while not ended.all():
         going = np.flatnonzero(~ended)
-        result = core.step(policy(observations)[going], going)
+        actions = policy(observations)[going]
+        result = core.step(actions, going)
         observations = core.observations
         for i, row in enumerate(going):
             episode, info = episodes[row], result.infos[i]
             episode.rewards.append(float(result.rewards[i]))
+            if actions.ndim == 1:
+                episode.actions.append(int(actions[i]))
             if "score" in info:
                 episode.scores.append(info["score"])
             episode.error = info.get("error")

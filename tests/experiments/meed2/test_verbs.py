@@ -12,7 +12,9 @@ import torch
 from dialog_envs.speakers.beam import Beams
 from dialog_envs.speakers.meed2_model import Context, MEED2Config, Responder
 from experiments.__main__ import main
+from experiments.episodes import Episode
 from experiments.meed2 import VERBS, classify, compare, speed
+from experiments.statistics import crossed_ci95
 from reward_models import emotion_training
 from reward_models.emotion import EmotionClassifier
 from reward_models.emotion_labels import LABELS
@@ -163,7 +165,58 @@ def test_who_chooses_best_is_compared_on_the_same_dialogues(compared):
     episodes = json.loads((compared.out / "episodes.json").read_text())
     assert len({tuple((e["scenario"], e["seed"]) for e in of[1]) for of in episodes.values()}) == 1
     assert all(e["scenario"].startswith("comfort/heldout") for e in episodes["ppo"][0])
-    assert (compared.out / "transcripts.html").exists() and (compared.out / "returns.png").exists()
+    for file in ("transcripts.html", "returns.png", "curve.png"):
+        assert (compared.out / file).exists()
+
+
+def test_a_comparison_says_what_was_chosen_and_how_the_training_went(compared):
+    found, text = rows(compared.out), (compared.out / "table.md").read_text()
+    assert found["questioning", "chosen/questioning"]["value"] == 1.0
+    assert sum(row["value"] for (name, m), row in found.items() if name == "ppo" and "chosen" in m) == pytest.approx(1)
+    assert "| questioning | 1 | questioning 100% |" in text and "| ppo |" in text
+    episodes = json.loads((compared.out / "ppo/seed_1/episodes.json").read_text())
+    assert all(len(e["actions"]) == len(e["rewards"]) for e in episodes)
+    assert found["ppo at step 16", "training_return"]["seeds"] == 2 and "| 16 | " in text
+
+
+def test_intervals_of_a_comparison_cover_seeds_and_scenarios():
+    met = ["a", "a", "b", "b", "c", "c"]
+    returns = np.array([[1.0, 1.1, 2.0, 2.1, 4.0, 4.1], [1.2, 1.0, 2.2, 2.0, 4.2, 4.0]])
+    episodes = [
+        [
+            Episode(name, i, rewards=[value], scores=[{}], actions=[3])
+            for i, (name, value) in enumerate(zip(met, of, strict=True))
+        ]
+        for of in returns
+    ]
+    row = next(row for row in compare.table({"predictor": episodes}) if row.metric == "episode_return")
+    assert (row.value, row.ci95) == pytest.approx(crossed_ci95(returns, met)) and (row.n, row.seeds) == (6, 2)
+    episodes[0][0].error = "timed out"
+    failed = {row.metric: row for row in compare.table({"predictor": episodes})}
+    assert failed["episode_return"].n == 5 and failed["failed_episodes"].value == 1
+
+
+def test_all_seeds_meet_the_same_scenarios_with_other_dice(compared):
+    first, second = json.loads((compared.out / "episodes.json").read_text())["mirror"]
+    assert [e["scenario"] for e in first] == [e["scenario"] for e in second]
+    assert not {e["seed"] for e in first} & {e["seed"] for e in second}
+
+
+def test_a_part_without_weights_is_named_before_anything_is_done(compared, tmp_path):
+    config = replace(compared, out=tmp_path / "run", harm=str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match=r"harm is .*none.*`python -m experiments judge` makes it"):
+        compare.run(config)
+    assert not config.out.exists()
+
+
+def test_ppo_updates_after_each_dialogue(compared, monkeypatch):
+    made = []
+    monkeypatch.setattr(compare, "train_sb3", lambda model, *a, **k: made.append(model))
+    compare.learn(
+        compare.Config(**vars(compared) | {"rollout": compare.Config.rollout, "max_turns": 4}), 0, compared.out
+    )
+    assert (made[0].n_steps, made[0].batch_size) == (4, compared.rows)
+    assert compare.Config.transitions // (compare.Config.rows * compare.Config.rollout) == 40
 
 
 def test_a_comparison_goes_on(compared, monkeypatch):
