@@ -2,8 +2,8 @@
 
 VERBS = {  # verb -> what it does; each is a module of this package with a `Config` and a `run(config)`
     "classify": "train the classifier of 41 emotions and intents, calibrate it and measure it",
-    "pretrain": "train predictor, MEED2 and the plain Transformer on general dialogue",
-    "finetune": "fine-tune them on emotional dialogue and on EmpatheticDialogues",
+    "pretrain": "train predictor, MEED2 and the plain Transformer on general dialogue, a plain one on ED alone",
+    "finetune": "fine-tune them on emotional dialogue or on EmpatheticDialogues",
     "evaluate": "the paper's tables and figures, and whether a chosen intent is obeyed",
     "compare": "who chooses the intent best in EmpathyIntent: predictor, fixed rules, chance, PPO",
     "speed": "beam search in batches against one dialogue at a time",

@@ -26,7 +26,7 @@ DATA: Mapping[Name, str] = MappingProxyType(
 class Training:
     """How a network is trained; the paper: Adam at 5e-5 for many epochs on a hundred times as much."""
 
-    pairs: int = 64_000
+    pairs: int = 32_000
     """Responses that are learned from, drawn at random; all of them where there are fewer."""
     epochs: int = 1
     """Times through them."""
@@ -44,7 +44,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Stage:
-    """A network that is trained on one set of dialogues, from scratch or from another stage."""
+    """A network that is trained on one set of dialogues, from scratch (as `pretraining` says) or from another stage (as
+    `finetuning` does)."""
 
     network: Network
     data: Name
@@ -56,7 +57,8 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "plain_os": Stage("plain", "os"),
         "meed2_os": Stage("meed2", "os"),
         "predictor_os": Stage("predictor", "os"),
-        "raw_ed": Stage("plain", "ed"),
+        "raw_first": Stage("plain", "ed"),  # ED alone, in as many steps and at the rates of the other systems
+        "raw_ed": Stage("plain", "ed", "raw_first"),
         "plain_ed": Stage("plain", "ed", "plain_os"),
         "meed2_edos": Stage("meed2", "edos", "meed2_os"),
         "predictor_edos": Stage("predictor", "edos", "predictor_os"),
@@ -64,7 +66,7 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "predictor_ed": Stage("predictor", "ed", "predictor_os"),
     }
 )
-PRETRAINING = tuple(name for name, stage in STAGES.items() if stage.data == "os")
+PRETRAINING = tuple(name for name, stage in STAGES.items() if stage.start is None)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
     {
         "Pre-trained": System("plain_os", None, "plain Transformer on OS"),
         FINE_TUNED: System("plain_ed", None, "plain Transformer on OS, then ED"),
-        "Raw": System("raw_ed", None, "plain Transformer on ED alone"),
+        "Raw": System("raw_ed", None, "plain Transformer on ED alone, twice through the same responses"),
         "MEED2 (OS)": System("meed2_os", "predictor_os", "on OS"),
         "MEED2 (OS, EDOS)": System("meed2_edos", "predictor_edos", "on OS, then EDOS"),
         MEED2: System("meed2_ed", "predictor_ed", "on OS, then ED"),
@@ -107,14 +109,14 @@ class Config:
     """Size of the encoder-decoder (the paper's: 300, 4 + 4 layers, 6 heads, 1200), with emotions and without."""
     predictor: MEED2Config = POCKET_PREDICTOR
     """Size of the predictor."""
-    general: int = 24_000
-    """Dialogues of general dialogue at most, drawn at random: each of their utterances has to be tagged."""
-    most_emotional: int = 6_000
+    general: int = 15_000
+    """Dialogues of general dialogue at most, drawn at random (the corpora have 17,848); each utterance is tagged."""
+    most_emotional: int = 2_500
     """K, how many of them, by emotionality, stand for EDOS."""
-    pretraining: Training = field(default_factory=lambda: Training(96_000))
-    """On general dialogue."""
-    finetuning: Training = field(default_factory=lambda: Training(64_000, learning_rate=5e-4))
-    """On EDOS and ED, and of the system without pretraining."""
+    pretraining: Training = field(default_factory=Training)
+    """Of what starts from scratch."""
+    finetuning: Training = field(default_factory=lambda: Training(learning_rate=5e-4))
+    """Of what starts from that."""
     evaluated: int = 400
     """Responses of each validation set that are evaluated."""
     beams: Beams = field(default_factory=lambda: Beams(width=8))

@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix
 from experiments.meed2.answers import WEIGHTED, Answers
 from experiments.meed2.config import DATA, MEED2, SYSTEMS, Config
 from experiments.meed2.data import Pairs, Sets
+from experiments.meed2.pretrain import records
 from experiments.plots import plot_confusion, plot_shares
 from experiments.rendering import Table, number, render
 from experiments.run_folder import ResultRow, write_text
@@ -32,14 +33,15 @@ def write(
 ) -> None:
     """Write `tables.md`, `obeyed.png`, `distribution_*.png` and `samples.html`."""
     tables = {f"{name.upper()}: {DATA[name]}": table(rows, name) for name in chosen}
-    counts = [["set", "dialogues", "responses", "of the validation"]] + [
-        [name.upper(), len(sets.train[name].dialogues), len(sets.train[name]), len(sets.valid[name])] for name in DATA
+    counts = [["set", "dialogues to learn from", "their responses", "responses of the validation", "evaluated"]] + [
+        [name.upper(), len(sets.train[name].dialogues), len(sets.train[name]), len(sets.valid[name]), len(chosen[name])]
+        for name in chosen
     ]
     other = [row for row in rows if "change" in row.metric or "question" in row.metric or row.metric == "recovered"]
     text = render(
         "meed2_tables.md",
         config=config,
-        systems=SYSTEMS,
+        systems=trainings(config),
         tables=tables,
         counts=counts,
         other=results(other),
@@ -53,6 +55,18 @@ def write(
     write_samples(
         config.out / "samples.html", answers, chosen["ed"], asked[0], sets.valid["ed"].sample(config.asked, 1)
     )
+
+
+def trainings(config: Config) -> Table:
+    """Return what each system learned from, in how many steps and at which peak rates, stage by stage."""
+    lines: Table = [["system", "trained", "responses learned from", "steps", "peak rates"]]
+    for name, system in SYSTEMS.items():
+        stages = records(config, system.responder, 0)
+        learned = ", ".join(f"{stage['pairs']} of {stage['stage']['data'].upper()}" for stage in stages)
+        steps = " + ".join(str(len(stage["loss"])) for stage in stages)
+        rates = ", ".join(f"{stage['training']['learning_rate']:g}" for stage in stages)
+        lines.append([name, system.note, learned, steps, rates])
+    return lines
 
 
 def table(rows: Sequence[ResultRow], name: str) -> Table:

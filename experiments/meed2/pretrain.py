@@ -1,11 +1,13 @@
-"""Train predictor, MEED2 and the plain Transformer on general dialogue; and what all stages of training share."""
+"""Train what starts from scratch, mostly on general dialogue; and what all stages of training share."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ WEIGHTS, RECORD, CHECKPOINT = "weights.safetensors", "training.json", "checkpoin
 
 
 def run(config: Config) -> Path:
-    """Train the stages on general dialogue, seed by seed, where that is not done; return the run folder."""
+    """Train the stages that start from scratch, seed by seed, where that is not done; return the run folder."""
     train_stages(config, PRETRAINING)
     return config.out
 
@@ -71,7 +73,7 @@ def train_stage(config: Config, sets: Sets, name: str, seed: int) -> nn.Module:
     network = new_network(config, name, len(sets.tokenizer), seed)
     if stage.start is not None:
         network.load_state_dict(train_stage(config, sets, stage.start, seed).state_dict())
-    training = config.pretraining if stage.data == "os" else config.finetuning
+    training = config.pretraining if stage.start is None else config.finetuning
     chosen = sets.train[stage.data].sample(training.pairs, seed)
     loss = partial(predictor_loss if stage.network == "predictor" else responder_loss, network)
     optimizer = torch.optim.Adam(network.parameters(), training.learning_rate, betas=(0.9, 0.98))
@@ -91,6 +93,13 @@ def train_stage(config: Config, sets: Sets, name: str, seed: int) -> nn.Module:
     write_json(folder / RECORD, record | {"loss": losses})
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return network
+
+
+def records(config: Config, name: str, seed: int) -> list[dict[str, Any]]:
+    """Return what is known of the training of a stage and of those that it starts from, the first one first."""
+    start = STAGES[name].start
+    earlier = [] if start is None else records(config, start, seed)
+    return [*earlier, json.loads((stage_folder(config, name, seed) / RECORD).read_text())]
 
 
 def load_stage(config: Config, name: str, vocab_size: int, seed: int) -> nn.Module:

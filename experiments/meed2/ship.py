@@ -11,7 +11,7 @@ from dialog_envs.speakers.meed2 import POCKET, MEED2Speaker
 from experiments.card import read_results, shipped_folder
 from experiments.meed2.config import MEED2, SYSTEMS, Config
 from experiments.meed2.pages import obedience, results
-from experiments.meed2.pretrain import load_stage, open_meed2
+from experiments.meed2.pretrain import load_stage, open_meed2, records
 from experiments.pretrain import TRAIN_CORPORA
 from experiments.rendering import render
 from experiments.run_folder import ResultRow, git_revision
@@ -47,6 +47,7 @@ def ship(config: Config, out: Path) -> None:
     card = render(
         "meed2_card.md",
         config=config,
+        learned=records(config, system.responder, 0),
         revision=git_revision(),
         parameters=sum(p.numel() for network in networks for p in network.parameters()),
         corpora=[["corpus", "licence"], *licences],

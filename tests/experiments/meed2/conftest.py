@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,7 @@ def settings(out: Path, data: Path, parts: dict[str, str], **changes: object) ->
             "predictor": MEED2Config(16, 1, 0, 2, 24, 0.1, 48),
             "most_emotional": 20,
             "pretraining": training,
-            "finetuning": training,
+            "finetuning": replace(training, learning_rate=2e-3),
             "evaluated": 20,
             "beams": Beams(2, 8),
             "asked": 2,

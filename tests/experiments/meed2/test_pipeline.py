@@ -14,7 +14,7 @@ from dialog_envs.speakers.meed2 import MEED2Speaker
 from experiments.meed2 import data as meed2_data
 from experiments.meed2 import evaluate, finetune, pages, pretrain, ship
 from experiments.meed2.answers import Answers, nats_of, perplexity, perplexity_change
-from experiments.meed2.config import MEED2, PRETRAINING, STAGES, SYSTEMS
+from experiments.meed2.config import MEED2, PRETRAINING, STAGES, SYSTEMS, Config
 from experiments.meed2.data import ED, IGNORED
 from experiments.meed2.evaluate import obedience_rows
 from experiments.meed2.pretrain import load_stage, responder_loss
@@ -96,9 +96,32 @@ def test_stages_start_where_they_say(finished):
         assert record["stage"] == {"network": stage.network, "data": stage.data, "start": stage.start}
         assert record["loss"][-1] < record["loss"][0] if stage.start is None else record["loss"]
     later = json.loads((pretrain.stage_folder(finished, "plain_ed", 0) / "training.json").read_text())
-    raw = json.loads((pretrain.stage_folder(finished, "raw_ed", 0) / "training.json").read_text())
+    raw = json.loads((pretrain.stage_folder(finished, "raw_first", 0) / "training.json").read_text())
     assert later["loss"][0] < raw["loss"][0]
     assert all(STAGES[name].start in (None, *PRETRAINING) for name in STAGES)
+
+
+def test_systems_on_ed_have_the_same_steps_and_rates_and_the_table_says_so(finished):
+    def of(system: str) -> list[tuple[int, float]]:
+        found = pretrain.records(finished, SYSTEMS[system].responder, 1)
+        return [(len(stage["loss"]), stage["training"]["learning_rate"]) for stage in found]
+
+    assert of("Raw") == of("Fine-tuned") == of(MEED2) == [(12, 3e-3), (12, 2e-3)]
+    assert {STAGES[name].data for name in ("raw_first", "raw_ed")} == {"ed"}
+    text = (finished.out / "tables.md").read_text()
+    assert "ED alone, twice through the same responses | 90 of ED, 90 of ED | 12 + 12 | 0.003, 0.002 |" in text
+    assert "on OS, then ED | 90 of OS, 90 of ED | 12 + 12 | 0.003, 0.002 |" in text
+
+
+def test_defaults_select_and_are_trained_in_minutes():
+    config = Config()
+    assert config.most_emotional <= config.general / 6 and config.general < 17_848
+    seconds = {"predictor": 0.08, "meed2": 0.42, "plain": 0.42}  # of one core, a step
+    whole = 0.0
+    for stage in STAGES.values():
+        training = config.pretraining if stage.start is None else config.finetuning
+        whole += seconds[stage.network] * training.epochs * training.pairs / training.batch_size
+    assert config.seeds * whole / 2 / 60 < 42
 
 
 def test_a_stopped_training_gives_the_unbroken_one(finished, data, parts, tmp_path, monkeypatch):
