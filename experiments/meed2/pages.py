@@ -17,7 +17,7 @@ from experiments.rendering import Table, number, render
 from experiments.run_folder import ResultRow, write_text
 from reward_models.emotion_labels import LABELS
 
-QUALITY = ("perplexity", "perplexity_predicted", "distinct_1", "distinct_2", "similarity")
+QUALITY = ("perplexity_predicted", "perplexity", "distinct_1", "distinct_2", "similarity")
 OBEDIENCE = ("recovered", "base_rate", "recovered_minus_base_rate")
 SHOWN = 12  # contexts of the page
 CHOSEN = ("questioning", "sympathizing", "consoling", "encouraging", "suggesting", "wishing", "agreeing", "joyful")
@@ -44,6 +44,7 @@ def write(
         systems=trainings(config),
         tables=tables,
         counts=counts,
+        threshold=sets.threshold,
         other=results(other),
         obedience=obedience(rows, LABELS),
     )

@@ -10,7 +10,7 @@ from dialog_envs.corpora import CORPORA
 from dialog_envs.speakers.meed2 import POCKET, MEED2Speaker
 from experiments.card import read_results, shipped_folder
 from experiments.meed2.config import MEED2, SYSTEMS, Config
-from experiments.meed2.pages import obedience, results
+from experiments.meed2.pages import QUALITY, obedience, results
 from experiments.meed2.pretrain import load_stage, open_meed2, records
 from experiments.pretrain import TRAIN_CORPORA
 from experiments.rendering import render
@@ -43,6 +43,7 @@ def ship(config: Config, out: Path) -> None:
     shown = [
         row for row in rows if (row.system.startswith(MEED2) and "/" not in row.metric) or row.metric.startswith("ed/")
     ]
+    shown.sort(key=lambda row: next((i for i, name in enumerate(QUALITY[:2]) if name in row.metric), 2))
     licences = [[name, CORPORA[name].licence] for name in (*TRAIN_CORPORA, "empathetic_intents")]
     card = render(
         "meed2_card.md",

@@ -173,6 +173,16 @@ def test_tables_have_the_papers_rows_and_measures(finished):
     tables = (finished.out / "tables.md").read_text()
     for text in (*SYSTEMS, "in the place of OpenSubtitles", "ED: EmpatheticDialogues", "questions_if_questioning"):
         assert text in tables
+    for caveat in (
+        "made by a BERT classifier",
+        "our own classifier",
+        "texts of ED's validation",
+        "read from the response",
+        "DailyDialog's validation alone",
+        "which lie within it",
+        "not comparable with the paper's",
+    ):
+        assert caveat in tables
     for name in ("obeyed.png", "distribution_ed.png", "distribution_os.png", "samples.html"):
         assert (finished.out / name).stat().st_size > 1000
     page = (finished.out / "samples.html").read_text()
@@ -241,6 +251,8 @@ def test_what_is_shipped_loads_and_says_the_same(finished, sets, tmp_path, monke
     assert all(speaker.speak(dialogues, "listener", "questioning", finished.beams))
     card, tables = (tmp_path / "pocket/README.md").read_text(), (finished.out / "tables.md").read_text()
     assert all(f"| {label} | " in text for label in ("sympathizing", "agreeing", "wishing") for text in (card, tables))
+    assert card.index("ed/perplexity_predicted |") < card.index("ed/perplexity |") < card.index("ed/distinct_1 |")
+    assert "made by a BERT classifier" in card and "has learned from lines some of which are texts of this" in card
     assert "CC BY-NC 4.0" in card and f"| {MEED2} | ed/perplexity |" in card and "non-commercial use only" in card
     monkeypatch.setattr(ship, "LARGEST", 1000)
     with pytest.raises(ValueError, match="expected at most"):
