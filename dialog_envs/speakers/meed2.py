@@ -215,18 +215,14 @@ class MEED2Speaker(nn.Module):
             raise ValueError("no generators: drawing a reply needs one a row")
         else:
             uniforms = torch.from_numpy(np.stack([g.random(decoding.max_new_tokens) for g in generators]))
-            writer = self._writer(context, emotions)
+            writer = Writer(self.responder, context, emotions)
             replies = sample_replies(writer, uniforms, self.begin, self.end, decoding, never=self.never)
         return [text.strip() for text in self.tokenizer.batch_decode(replies, skip_special_tokens=True)]
 
     def _search(self, context: Context, emotions: Tensor, beams: Beams) -> list[list[int]]:
-        writer, rows = self._writer(context, emotions), len(emotions)
-        found = beam_search(writer, rows, self.begin, self.end, beams, self.never)
+        writer = Writer(self.responder, context, emotions)
+        found = beam_search(writer, len(emotions), self.begin, self.end, beams, self.never)
         return [hypotheses[0][0] for hypotheses in found]
-
-    def _writer(self, context: Context, emotions: Tensor) -> Callable[[Tensor, Tensor | None], Tensor]:
-        writer, device = Writer(self.responder, context, emotions), self.device
-        return lambda tokens, parents: writer(tokens.to(device), None if parents is None else parents.to(device))
 
 
 def label_ids(emotion: Emotion | Sequence[Emotion], count: int) -> list[int]:

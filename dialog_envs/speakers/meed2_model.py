@@ -240,7 +240,7 @@ class Writer:
     Args:
         responder: the encoder-decoder.
         context: the dialogues.
-        emotions: `(N,)` of the replies.
+        emotions: `(N,)` of the replies, on the model's device, as the dialogues; tokens may lie elsewhere.
     """
 
     def __init__(self, responder: Responder, context: Context, emotions: Tensor) -> None:
@@ -257,12 +257,14 @@ class Writer:
             tokens: `(N, W)` the last token of each hypothesis.
             parents: `(N, W)` which hypothesis of the step before each goes on; None where all go on as they are.
         """
+        device = self.emotions.device
+        tokens, parents = tokens.to(device), None if parents is None else parents.to(device)
         rows, width = tokens.shape
         segments = torch.ones_like(tokens)[..., None]
         embedding = self.responder.embedding
         vectors = embedding(tokens[..., None], self.emotions, segments, self.step_number)[:, :, 0]  # (N, W, H)
         if parents is not None and self.step_number:
-            first = torch.arange(rows, device=tokens.device)[:, None] * (self.written[0][0].shape[0] // rows)
+            first = torch.arange(rows, device=device)[:, None] * (self.written[0][0].shape[0] // rows)
             self._follow((parents + first).flatten())
         for number, layer in enumerate(self.responder.layers):
             inner = layer.own_norm(vectors).flatten(0, 1).unsqueeze(1)  # (N W, 1, H)

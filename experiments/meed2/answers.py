@@ -49,21 +49,22 @@ class Answers:
 def nats_of(responder: Responder, chosen: Pairs, emotions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return -log P of each true response `(n,)`, told these emotions `(n,)`, and the number of its tokens."""
     nats, tokens = np.zeros(len(chosen)), np.zeros(len(chosen), dtype=int)
+    longest, device = responder.config.max_tokens, responder.bias.device
     for rows in _batches(len(chosen), MEASURED_TOGETHER):
         batch = chosen.at(rows)
-        given, wanted = batch.replies(responder.config.max_tokens)
-        logits = responder(batch.contexts(responder.config.max_tokens), given, torch.from_numpy(emotions[rows]))
+        given, wanted = (ids.to(device) for ids in batch.replies(longest))
+        logits = responder(batch.contexts(longest).to(device), given, torch.from_numpy(emotions[rows]).to(device))
         lost = F.cross_entropy(logits.transpose(1, 2), wanted, ignore_index=IGNORED, reduction="none")
-        nats[rows], tokens[rows] = lost.sum(1).numpy(), (wanted != IGNORED).sum(1).numpy()
+        nats[rows], tokens[rows] = lost.sum(1).cpu().numpy(), (wanted != IGNORED).sum(1).cpu().numpy()
     return nats, tokens
 
 
 @torch.no_grad()
 def predict(predictor: EmotionPredictor, chosen: Pairs) -> np.ndarray:
     """Return the probabilities `(n, 41)` of the responses' emotions."""
-    longest = predictor.config.max_tokens
-    parts = [predictor(chosen.at(rows).contexts(longest)).softmax(-1) for rows in _batches(len(chosen), 128)]
-    return torch.cat(parts).numpy()
+    longest, device = predictor.config.max_tokens, predictor.scorer.device
+    parts = [predictor(chosen.at(rows).contexts(longest).to(device)).softmax(-1) for rows in _batches(len(chosen), 128)]
+    return torch.cat(parts).cpu().numpy()
 
 
 def replies_of(
@@ -71,11 +72,12 @@ def replies_of(
 ) -> list[str]:
     """Return the best replies of a search, told these emotions."""
     never = torch.tensor([token for token in tokenizer.all_special_ids if token != chosen.end])
+    device = responder.bias.device
     found = []
     for rows in tqdm(_batches(len(chosen), SEARCHED_TOGETHER), desc=label, unit="search", disable=label is None):
         with torch.no_grad():
-            context = chosen.at(rows).contexts(responder.config.max_tokens)
-            writer = Writer(responder, context, torch.from_numpy(emotions[rows]))
+            context = chosen.at(rows).contexts(responder.config.max_tokens).to(device)
+            writer = Writer(responder, context, torch.from_numpy(emotions[rows]).to(device))
         searched = beam_search(writer, len(rows), chosen.begin, chosen.end, beams, never)
         found += [hypotheses[0][0] for hypotheses in searched]
     return [text.strip() for text in tokenizer.batch_decode(found, skip_special_tokens=True)]

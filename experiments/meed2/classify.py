@@ -47,6 +47,8 @@ class Config:
     """Put the classifier where the package loads it from."""
     threads: int = 2
     """CPU threads."""
+    device: str = "cpu"
+    """Where the models run, as torch names it."""
 
 
 Labelled = list[tuple[str, int]]
@@ -65,7 +67,7 @@ def run(config: Config) -> Path:
     folder = corpora.root(config.data) / "empathetic_intents"
     sources = [folder / "train_data" / f"{split}.txt" for split in ("train", "valid")]
     weights = model_files(str(encoder_source(config.encoder)))
-    out = open_run(config.out, "meed2 classify", config, [*sources, *weights], ("ship", "threads", "data"))
+    out = open_run(config.out, "meed2 classify", config, [*sources, *weights], ("ship", "threads", "device", "data"))
     if not (out / "model").is_dir():
         train(config, *read(folder), out)
     if config.ship:
@@ -97,7 +99,7 @@ def texts_of(examples: Labelled) -> np.ndarray:
 def train(config: Config, examples: Labelled, valid: Labelled, out: Path) -> None:
     """Train and calibrate a classifier on examples, measure it on others, and write it with all that was found."""
     settings = config.training
-    classifier = EmotionClassifier.from_encoder(config.encoder, settings.seed)
+    classifier = EmotionClassifier.from_encoder(config.encoder, settings.seed).to(config.device)
     kept, learned = set_aside(examples, settings.held_out, settings.seed)
     rows = classifier.rows([text for text, _ in learned])
     labels = np.array([label for _, label in learned])

@@ -91,10 +91,12 @@ class Config:
     """Trainings, and sets of dialogues."""
     threads: int = 2
     """CPU threads."""
+    device: str = "cpu"
+    """Where the environment's models run, as torch names it."""
 
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments for training."""
-        names = ("meed2", "emotion", "coherence", "harm", "lm", "scenarios", "max_turns", "max_new_tokens")
+        names = ("meed2", "emotion", "coherence", "harm", "lm", "scenarios", "max_turns", "max_new_tokens", "device")
         return {name: getattr(self, name) for name in names} | more
 
 
@@ -117,7 +119,9 @@ def run(config: Config) -> Path:
         if name not in (*POLICIES, LEARNED):
             raise ValueError(f"unknown system {name!r}, expected some of {', '.join((*POLICIES, LEARNED))}")
     torch.set_num_threads(config.threads)
-    out = open_run(config.out, "meed2 compare", config, weights(config), ("out", "systems", "seeds", "threads"))
+    out = open_run(
+        config.out, "meed2 compare", config, weights(config), ("out", "systems", "seeds", "threads", "device")
+    )
     names = dict.fromkeys((FIRST, *config.systems))
     episodes = {name: [play(config, name, seed) for seed in range(config.seeds)] for name in names}
     seeds = range(config.seeds) if LEARNED in names else ()

@@ -127,6 +127,8 @@ class Config:
     """Whose vectors of sentences are compared: `pocket`, a folder, or a Hugging Face name."""
     threads: int = 2
     """CPU threads."""
+    device: str = "cpu"
+    """Where the models run, as torch names it."""
 
 
-CHANGEABLE = ("out", "data", "seeds", "evaluated", "beams", "asked", "encoder", "threads")
+CHANGEABLE = ("out", "data", "seeds", "evaluated", "beams", "asked", "encoder", "threads", "device")

@@ -35,7 +35,7 @@ QUESTIONING = LABELS.index("questioning")
 def run(config: Config) -> Path:
     """Evaluate every system, trained first where that is not done; write tables, figures and the page of samples."""
     sets = train_stages(config, STAGES)
-    classifier = EmotionClassifier.from_pretrained(config.classifier)
+    classifier = EmotionClassifier.from_pretrained(config.classifier).to(config.device)
     chosen = {name: sets.valid[name].sample(config.evaluated, 0) for name in DATA}
     chosen = {name: of for name, of in chosen.items() if len(of)}
     answers = {
@@ -43,7 +43,7 @@ def run(config: Config) -> Path:
         for system in SYSTEMS
         for name, of in chosen.items()
     }
-    encoder = DialogueEncoder.from_pretrained(config.encoder)
+    encoder = DialogueEncoder.from_pretrained(config.encoder).to(config.device)
     rows = [row for (system, name), of in answers.items() for row in measure(system, name, of, chosen[name], encoder)]
     for name, of in chosen.items():
         pair = answers[MEED2, name], answers[FINE_TUNED, name]

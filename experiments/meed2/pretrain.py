@@ -45,7 +45,7 @@ def open_meed2(config: Config) -> tuple[Path, EmotionClassifier]:
     torch.set_num_threads(config.threads)
     root = corpora.root(config.data)
     folder = POCKET if config.classifier == "pocket" else Path(config.classifier)
-    classifier = EmotionClassifier.from_pretrained(folder)
+    classifier = EmotionClassifier.from_pretrained(folder).to(config.device)
     open_run(config.out, "meed2", config, [*data.files(root), *model_files(str(folder))], CHANGEABLE)
     return root, classifier
 
@@ -80,7 +80,7 @@ def train_stage(config: Config, sets: Sets, name: str, seed: int) -> nn.Module:
     losses = fit(
         network,
         optimizer,
-        batch_loss(chosen, loss, training),
+        batch_loss(chosen, loss, training, config.device),
         batches_of(chosen.lengths, training, seed),
         folder / CHECKPOINT,
         seed,
@@ -121,15 +121,17 @@ def new_network(config: Config, name: str, vocab_size: int, seed: int) -> nn.Mod
     torch.manual_seed(seed)
     network = STAGES[name].network
     if network == "predictor":
-        return EmotionPredictor(config.predictor, vocab_size)
-    return Responder(replace(config.responder, emotions=network == "meed2"), vocab_size)
+        return EmotionPredictor(config.predictor, vocab_size).to(config.device)
+    return Responder(replace(config.responder, emotions=network == "meed2"), vocab_size).to(config.device)
 
 
-def batch_loss(chosen: Pairs, loss: Callable[[Pairs], Tensor], training: Training) -> Callable[..., Tensor]:
+def batch_loss(
+    chosen: Pairs, loss: Callable[[Pairs], Tensor], training: Training, device: str
+) -> Callable[..., Tensor]:
     """Return the function places of pairs -> loss."""
 
     def loss_of(places: Iterable[int]) -> Tensor:
-        with training_precision(torch.device("cpu"), training.bf16):
+        with training_precision(torch.device(device), training.bf16):
             return loss(chosen.at(places))
 
     return loss_of
@@ -137,13 +139,15 @@ def batch_loss(chosen: Pairs, loss: Callable[[Pairs], Tensor], training: Trainin
 
 def responder_loss(responder: Responder, batch: Pairs) -> Tensor:
     """Return the mean negative log-likelihood a token of replies whose true emotion is told."""
-    given, wanted = batch.replies(responder.config.max_tokens)
-    vectors = responder.write(batch.contexts(responder.config.max_tokens), given, torch.from_numpy(batch.emotions))
+    longest, device = responder.config.max_tokens, responder.bias.device
+    given, wanted = (ids.to(device) for ids in batch.replies(longest))
+    emotions = torch.from_numpy(batch.emotions).to(device)
+    vectors = responder.write(batch.contexts(longest).to(device), given, emotions)
     said = wanted != IGNORED  # nothing is foretold behind a reply's end, which spares half of the longest product
     return F.cross_entropy(responder.words(vectors[said]).float(), wanted[said])
 
 
 def predictor_loss(predictor: EmotionPredictor, batch: Pairs) -> Tensor:
     """Return the mean cross-entropy of the replies' emotions."""
-    logits = predictor(batch.contexts(predictor.config.max_tokens))
-    return F.cross_entropy(logits.float(), torch.from_numpy(batch.emotions))
+    logits = predictor(batch.contexts(predictor.config.max_tokens).to(predictor.scorer.device))
+    return F.cross_entropy(logits.float(), torch.from_numpy(batch.emotions).to(logits.device))

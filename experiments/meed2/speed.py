@@ -44,6 +44,8 @@ class Config:
     """Times that each way is measured."""
     threads: int = 2
     """CPU threads."""
+    device: str = "cpu"
+    """Where the models run, as torch names it."""
 
 
 def run(config: Config) -> Path:
@@ -51,9 +53,9 @@ def run(config: Config) -> Path:
     torch.set_num_threads(config.threads)
     out = open_run(config.out, "meed2 speed", config)
     torch.manual_seed(0)
-    responder = Responder(config.responder, config.vocab_size).eval()
+    responder = Responder(config.responder, config.vocab_size).to(config.device).eval()
     ids = torch.randint(5, config.vocab_size, (config.dialogues, config.tokens))
-    context = Context(ids, ids % 41, ids % 2, torch.ones_like(ids, dtype=torch.bool))
+    context = Context(ids, ids % 41, ids % 2, torch.ones_like(ids, dtype=torch.bool)).to(torch.device(config.device))
     ways = {"batch": batch, "one_at_a_time": one_at_a_time, "published": published}
     times = {name: [] for name in ways}
     for way in ways.values():  # the first time is slower
@@ -98,7 +100,8 @@ def published(responder: Responder, context: Context, beams: Beams) -> list[list
             said.append(torch.cat([kept, tokens.T], 1))
             width = tokens.shape[1]
             read, mask = seen.expand(width, -1, -1), one.mask.expand(width, -1)
-            return responder.words(responder.decode(read, mask, said[0], one.emotions[:, 0].expand(width)))[:, -1][None]
+            emotions = one.emotions[:, 0].expand(width)
+            return responder.words(responder.decode(read, mask, said[0].to(seen.device), emotions))[:, -1][None]
 
         return step
 

@@ -260,6 +260,17 @@ def test_what_is_shipped_loads_and_says_the_same(finished, sets, tmp_path, monke
     assert not (tmp_path / "other").exists()
 
 
+def test_networks_lie_on_the_device_that_is_asked_for(finished, tmp_path):
+    for name in STAGES:
+        network = pretrain.new_network(replace(finished, device="meta"), name, 320, 0)
+        assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
+    with pytest.raises(RuntimeError, match="nowhere"):
+        pretrain.run(replace(finished, out=tmp_path / "run", device="nowhere"))
+    before = results(finished)
+    evaluate.run(replace(finished, device="cpu"))
+    assert results(finished) == before
+
+
 def test_missing_parts_are_named(data, parts, tmp_path):
     config = settings(tmp_path / "run", data, parts, classifier=str(tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="meed2 classify"):

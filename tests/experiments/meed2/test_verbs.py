@@ -93,6 +93,15 @@ def test_a_line_that_stands_twice_makes_no_interval_narrower():
         assert found[1][metric].ci95 == pytest.approx(found[0][metric].ci95)
 
 
+def test_a_device_that_is_not_there_is_refused_by_torch(classified, compared, tmp_path):
+    speedy = speed.Config(tmp_path / "speed", MEED2Config(16, 1, 1, 2, 24, 0.0, 20), 100, 2, 8, device="nowhere")
+    classifying = replace(classified, out=tmp_path / "classify", device="nowhere")
+    comparing = replace(compared, out=tmp_path / "compare", device="nowhere")
+    for verb, config in ((speed, speedy), (classify, classifying), (compare, comparing)):
+        with pytest.raises(RuntimeError, match="nowhere"):
+            verb.run(config)
+
+
 def test_a_classifier_is_shipped_with_its_card(classified, tmp_path, monkeypatch):
     classify.ship(classified.out / "model", tmp_path / "pocket")
     card = (tmp_path / "pocket/README.md").read_text()
