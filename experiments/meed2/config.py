@@ -99,6 +99,8 @@ class Config:
     """Run folder."""
     data: Path | None = None
     """Folder of the official corpus files (default: `DIALOG_ENVS_DATA`, else `../shared/data`)."""
+    curated: Path | None = None
+    """Run folder of `curate`, whose dialogues are the general dialogue, in place of the corpora's."""
     classifier: str = "pocket"
     """Tags utterances: `pocket` (the shipped one), or the folder `<out>/model` of `meed2 classify`."""
     seeds: int = 3

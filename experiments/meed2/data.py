@@ -15,12 +15,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from agents.checkpoint import load_tree, save_tree
 from dialog_envs import corpora
-from dialog_envs.dialogue import Dialogue
+from dialog_envs.dialogue import Dialogue, Turn
 from dialog_envs.lm.pocket_tokenizer import train_tokenizer
 from dialog_envs.speakers.meed2 import IDS, Classifier, context_row
 from dialog_envs.speakers.meed2_model import Context
+from experiments import curate
 from experiments.curate.selection import emotionality, most_emotional
 from experiments.dmi import pairs
+from experiments.meed2.config import Config
 from reward_models.emotion_labels import LABELS
 
 TAGGED_TOGETHER = 500  # dialogues
@@ -115,26 +117,36 @@ class Sets:
     threshold: float
 
 
-def files(root: Path) -> list[Path]:
-    """Return the files that are read."""
-    return [*pairs.training_files(root), *(file for part in PARTS for file in corpora.files(ED, root, part))]
+def files(root: Path, curated: Path | None) -> list[Path]:
+    """Return the files that are read, of the corpora and of a curated folder.
+
+    Raises:
+        FileNotFoundError: an official file is missing, or the folder holds no curated dialogues.
+    """
+    if curated is None:
+        general = pairs.training_files(root)
+    elif general := sorted((curated / "parts").glob("*.jsonl")):
+        general += corpora.files(pairs.VALIDATION[0], root, pairs.VALIDATION[1])
+    else:
+        raise FileNotFoundError(f"no curated dialogues in {curated}: `python -m experiments curate` makes them")
+    return [*general, *(file for part in PARTS for file in corpora.files(ED, root, part))]
 
 
-def read(root: Path, out: Path, classifier: Classifier, general: int, keep: int, vocab_size: int) -> Sets:
-    """Read the corpora; tokenizer and tags are made once and kept in `out`.
+def read(config: Config, root: Path, classifier: Classifier) -> Sets:
+    """Read the dialogues; tokenizer and tags are made once and kept in the run folder.
 
     Args:
+        config: how many of which.
         root: folder of the corpora.
-        out: run folder.
         classifier: tags general dialogue; EmpatheticDialogues comes with labels.
-        general: dialogues of general dialogue at most.
-        keep: K, most emotional ones of them.
-        vocab_size: of the tokenizer.
     """
-    dialogues = {"os": general_dialogues(root, general), "ed": list(corpora.read(ED, root, "train"))}
+    out = config.out
+    general = general_dialogues(root) if config.curated is None else curated_dialogues(config.curated)
+    order = np.random.default_rng(0).permutation(len(general))[: config.general]  # always the same ones
+    dialogues = {"os": [general[i] for i in np.sort(order)], "ed": list(corpora.read(ED, root, "train"))}
     valid = {"os": list(corpora.read(*pairs.VALIDATION[:1], root, pairs.VALIDATION[1]))}
     valid["ed"] = list(corpora.read(ED, root, "valid"))
-    tokenizer = _tokenizer(out / "tokenizer", [*dialogues["os"], *dialogues["ed"]], vocab_size)
+    tokenizer = _tokenizer(out / "tokenizer", [*dialogues["os"], *dialogues["ed"]], config.vocab_size)
     path = out / "tags.safetensors"
     if not path.exists():
         save_tree(path, {part: tag(of["os"], classifier) for part, of in zip(PARTS, (dialogues, valid), strict=True)})
@@ -143,7 +155,7 @@ def read(root: Path, out: Path, classifier: Classifier, general: int, keep: int,
         of["os"] = tagged(of["os"], tags[part]["labels"])
     scores = tags["train"]["emotionality"]
     texts = [[turn.text for turn in dialogue.turns] for dialogue in dialogues["os"]]
-    chosen = list(most_emotional(zip(scores, texts, strict=True), keep))
+    chosen = list(most_emotional(zip(scores, texts, strict=True), config.most_emotional))
     threshold = float(scores[chosen].min())
     dialogues["edos"] = [dialogues["os"][i] for i in chosen]
     valid["edos"] = [valid["os"][i] for i in np.flatnonzero(tags["valid"]["emotionality"] >= threshold)]
@@ -151,13 +163,18 @@ def read(root: Path, out: Path, classifier: Classifier, general: int, keep: int,
     return Sets(tokenizer, *made, threshold)
 
 
-def general_dialogues(root: Path, count: int) -> list[Dialogue]:
-    """Return so many training dialogues of all corpora but EmpatheticDialogues, at random, always the same ones."""
+def general_dialogues(root: Path) -> list[Dialogue]:
+    """Return the training dialogues of all corpora but EmpatheticDialogues, without blank turns."""
     by_corpus, _ = pairs.read_training(root)
     found = [dialogue for name, of in by_corpus.items() if name != "empatheticdialogues" for dialogue in of]
-    order = np.random.default_rng(0).permutation(len(found))[:count]
+    return [replace(each, turns=tuple(turn for turn in each.turns if turn.text.strip())) for each in found]
+
+
+def curated_dialogues(folder: Path) -> list[Dialogue]:
+    """Return the dialogues of a run folder of `curate`; two speakers take turns, as they were cut."""
     return [
-        replace(found[i], turns=tuple(turn for turn in found[i].turns if turn.text.strip())) for i in np.sort(order)
+        Dialogue(tuple(Turn("ab"[i % 2], text) for i, text in enumerate(said)), source="curated")
+        for said in curate.read(folder, "dialogues")
     ]
 
 

@@ -33,7 +33,7 @@ QUESTIONING = LABELS.index("questioning")
 
 
 def run(config: Config) -> Path:
-    """Evaluate every system, trained first where that is not done; write tables, figures and the page of samples."""
+    """Evaluate every system, trained first where that is not done; write tables, figures, samples and replies."""
     sets = train_stages(config, STAGES)
     classifier = EmotionClassifier.from_pretrained(config.classifier).to(config.device)
     chosen = {name: sets.valid[name].sample(config.evaluated, 0) for name in DATA}

@@ -1,7 +1,8 @@
-"""Tables as Markdown, the figures, and a page of samples side by side (the paper's Tables 3, 4, 6 and 8, Figure 5)."""
+"""Tables as Markdown, figures, samples side by side (the paper's Tables 3, 4, 6 and 8, Figure 5), replies to rate."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,13 +32,15 @@ def write(
     asked: Sequence[Mapping[str, list]],
     sets: Sets,
 ) -> None:
-    """Write `tables.md`, `obeyed.png`, `distribution_*.png` and `samples.html`."""
+    """Write `tables.md`, `obeyed.png`, `distribution_*.png`, `samples.html` and `replies.jsonl`."""
     tables = {f"{name.upper()}: {DATA[name]}": table(rows, name) for name in chosen}
     counts = [["set", "dialogues to learn from", "their responses", "responses of the validation", "evaluated"]] + [
         [name.upper(), len(sets.train[name].dialogues), len(sets.train[name]), len(sets.valid[name]), len(chosen[name])]
         for name in chosen
     ]
-    other = [row for row in rows if "change" in row.metric or "question" in row.metric or row.metric == "recovered"]
+    other = [
+        row for row in rows if "change" in row.metric or row.metric.startswith("questions") or row.metric == "recovered"
+    ]
     text = render(
         "meed2_tables.md",
         config=config,
@@ -53,6 +56,7 @@ def write(
     draw_obedience(config.out / "obeyed.png", asked)
     for name, of in chosen.items():
         draw_distribution(config.out / f"distribution_{name}.png", answers[MEED2, name], of, name)
+    write_replies(config.out / "replies.jsonl", answers, chosen["ed"])
     write_samples(
         config.out / "samples.html", answers, chosen["ed"], asked[0], sets.valid["ed"].sample(config.asked, 1)
     )
@@ -111,6 +115,17 @@ def draw_distribution(path: Path, answers: Sequence[Answers], chosen: Pairs, nam
         "MEED2's replies": np.mean([shares(a.replied) for a in answers], 0),
     }
     return plot_shares(path, found, LABELS, f"Emotions and intents of responses, {name.upper()}")
+
+
+def write_replies(path: Path, answers: Mapping[tuple[str, str], Sequence[Answers]], chosen: Pairs) -> None:
+    """Write what the systems of the first seed reply, as `experiments rate` reads it; no line has a blank."""
+    lines = []
+    for i, (before, true) in enumerate(zip(chosen.before()[0], chosen.responses, strict=True)):
+        context = [turn.text for turn in before.turns]
+        replies = {system: answers[system, "ed"][0].replies[i] for system in SYSTEMS}
+        if all(text.strip() for text in (*context, *replies.values(), true)):
+            lines.append(json.dumps({"context": context, "candidates": replies, "true_reply": true}) + "\n")
+    write_text(path, "".join(lines))
 
 
 def write_samples(

@@ -39,21 +39,22 @@ def open_meed2(config: Config) -> tuple[Path, EmotionClassifier]:
     """Open the run folder; return the folder of the corpora, and the classifier.
 
     Raises:
-        FileNotFoundError: there is no data folder, an official file is missing in it, or there is no classifier.
+        FileNotFoundError: there is no data folder, an official file is missing in it, or there is no classifier, or no
+            curated dialogue.
         ValueError: the folder was begun with other settings.
     """
     torch.set_num_threads(config.threads)
     root = corpora.root(config.data)
     folder = POCKET if config.classifier == "pocket" else Path(config.classifier)
     classifier = EmotionClassifier.from_pretrained(folder).to(config.device)
-    open_run(config.out, "meed2", config, [*data.files(root), *model_files(str(folder))], CHANGEABLE)
+    open_run(config.out, "meed2", config, [*data.files(root, config.curated), *model_files(str(folder))], CHANGEABLE)
     return root, classifier
 
 
 def train_stages(config: Config, names: Iterable[str]) -> Sets:
     """Train some stages with every seed, and what they start from; return the dialogues."""
     root, classifier = open_meed2(config)
-    sets = data.read(root, config.out, classifier, config.general, config.most_emotional, config.vocab_size)
+    sets = data.read(config, root, classifier)
     for seed in range(config.seeds):
         for name in names:
             train_stage(config, sets, name, seed)

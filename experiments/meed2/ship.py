@@ -44,7 +44,10 @@ def ship(config: Config, out: Path) -> None:
         row for row in rows if (row.system.startswith(MEED2) and "/" not in row.metric) or row.metric.startswith("ed/")
     ]
     shown.sort(key=lambda row: next((i for i, name in enumerate(QUALITY[:2]) if name in row.metric), 2))
-    licences = [[name, CORPORA[name].licence] for name in (*TRAIN_CORPORA, "empathetic_intents")]
+    names = (*TRAIN_CORPORA, "empathetic_intents") if config.curated is None else ("empathetic_intents",)
+    licences = [[name, CORPORA[name].licence] for name in names]
+    if config.curated is not None:
+        licences.insert(0, [f"subtitles, curated in {config.curated}", "that of the subtitles"])
     card = render(
         "meed2_card.md",
         config=config,

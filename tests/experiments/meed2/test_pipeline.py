@@ -18,6 +18,7 @@ from experiments.meed2.config import MEED2, PRETRAINING, STAGES, SYSTEMS, Config
 from experiments.meed2.data import ED, IGNORED
 from experiments.meed2.evaluate import obedience_rows
 from experiments.meed2.pretrain import load_stage, responder_loss
+from experiments.rate import items as rate_items
 from experiments.statistics import crossed_ci95
 from reward_models.emotion import EmotionClassifier
 from reward_models.emotion_labels import LABELS
@@ -34,9 +35,7 @@ def results(config) -> dict[tuple[str, str], dict]:
 @pytest.fixture(scope="module")
 def sets(finished):
     root, classifier = pretrain.open_meed2(finished)
-    return meed2_data.read(
-        root, finished.out, classifier, finished.general, finished.most_emotional, finished.vocab_size
-    )
+    return meed2_data.read(finished, root, classifier)
 
 
 def test_general_dialogue_is_without_empathetic_dialogues_and_tagged_by_the_classifier(sets, finished):
@@ -47,6 +46,25 @@ def test_general_dialogue_is_without_empathetic_dialogues_and_tagged_by_the_clas
     found = classifier([turn.text for turn in dialogue.turns]).argmax(1)
     assert [turn.act for turn in dialogue.turns] == [LABELS[label] for label in found]
     assert sets.train["ed"].dialogues[0].turns[0].act in ("sad", "joyful", "angry")
+
+
+def test_curated_dialogues_take_the_place_of_the_corpora(data, parts, tmp_path):
+    folder = tmp_path / "curated/parts"
+    folder.mkdir(parents=True)
+    for part in range(2):
+        said = [[f"{part} {i} why {turn}?" for turn in range(3)] for i in range(30)]
+        lines = [{"source": "film", "start": 0.0, "turns": turns} for turns in said]
+        (folder / f"{part:05}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = settings(tmp_path / "run", data, parts, curated=tmp_path / "curated", general=50, seeds=1)
+    sets = pretrain.train_stages(config, ["predictor_os"])
+    found = sets.train["os"].dialogues
+    assert len(found) == 50 and {dialogue.source for dialogue in found} == {"curated"}
+    assert all([turn.speaker for turn in dialogue.turns] == ["a", "b", "a"] for dialogue in found)
+    assert set(map(id, sets.train["edos"].dialogues)) < set(map(id, found))
+    hashed = json.loads((config.out / "run.json").read_text())["data"]
+    assert str(folder / "00001.jsonl") in hashed and not any("dailydialog/train" in name for name in hashed)
+    with pytest.raises(FileNotFoundError, match=r"no curated dialogues in .*experiments curate"):
+        pretrain.run(replace(config, out=tmp_path / "other", curated=tmp_path / "nothing"))
 
 
 def test_the_most_emotional_part_is_the_most_emotional(sets):
@@ -179,7 +197,7 @@ def test_tables_have_the_papers_rows_and_measures(finished):
         "texts of ED's validation",
         "read from the response",
         "DailyDialog's validation alone",
-        "which lie within it",
+        "which lies within OS",
         "not comparable with the paper's",
     ):
         assert caveat in tables
@@ -195,6 +213,17 @@ def test_the_page_shows_dialogues_of_all_emotions(finished):
         feelings = {feeling for feeling in FEELINGS for article in shown if f"i feel {feeling}" in article}
         assert len(feelings) == most
     assert pages.spread(400, 4) == [0, 133, 266, 399] and pages.spread(2, 12) == [0, 1] and pages.spread(0, 3) == []
+
+
+def test_replies_can_be_rated(finished, sets):
+    items = rate_items.read(finished.out / "replies.jsonl")
+    chosen = sets.valid["ed"].sample(finished.evaluated, 0)
+    assert [item.true_reply for item in items] == chosen.responses
+    assert all(set(item.candidates) == set(SYSTEMS) for item in items)
+    (answers,) = (pretrain.stage_folder(finished, "raw_ed", 0)).glob("answers_ed_*.json")
+    assert [item.candidates["Raw"] for item in items] == json.loads(answers.read_text())["replies"]
+    (before,), _ = chosen.at([3]).before()
+    assert items[3].context == tuple(turn.text for turn in before.turns)
 
 
 def test_perplexity_is_that_of_the_true_response_told_its_emotion(finished, sets):
