@@ -153,7 +153,7 @@ def weights(config: Config) -> list[Path]:
         folder = shipped if given == "pocket" else Path(given)
         files = model_files(str(folder))
         if not files:
-            made = f"`python -m experiments {verb}` makes it"
+            made = f"`python -m experiments {verb}` makes one (--{name} FOLDER takes it from where it lies)"
             raise FileNotFoundError(f"{name} is {given!r}, but there are no weights in {folder}: {made}")
         found += files
     return found

@@ -213,7 +213,7 @@ def test_all_seeds_meet_the_same_scenarios_with_other_dice(compared):
 
 def test_a_part_without_weights_is_named_before_anything_is_done(compared, tmp_path):
     config = replace(compared, out=tmp_path / "run", harm=str(tmp_path / "none"))
-    with pytest.raises(FileNotFoundError, match=r"harm is .*none.*`python -m experiments judge` makes it"):
+    with pytest.raises(FileNotFoundError, match=r"harm is .*none.*`python -m experiments judge` makes one"):
         compare.run(config)
     assert not config.out.exists()
 
