@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,17 @@ class _ProgressBar(BaseCallback):
         return True
 
 
+@contextmanager
+def _schedules_over(model: BaseAlgorithm, total_steps: int) -> Iterator[None]:
+    """Let what hangs on progress (exploration, rates) run over so many steps: `learn` ends it with its own segment."""
+    update = model._update_current_progress_remaining
+    model._update_current_progress_remaining = lambda steps, _: update(min(steps, total_steps), total_steps)
+    try:
+        yield
+    finally:
+        del model._update_current_progress_remaining
+
+
 def train_sb3(
     model: BaseAlgorithm,
     total_steps: int,
@@ -192,9 +204,9 @@ def train_sb3(
     """Train until `total_steps` environment steps (rows counted singly) have been made in all.
 
     Learning goes in segments of `checkpoint_every` steps with a checkpoint and TensorBoard curves in `folder`, and what
-    partner and judge have spent among them, if the environment has `scalars`. A model
-    that has made no step goes on from the checkpoint that lies there, and ends with the weights of an unbroken run if
-    its environment has `get_state` and `set_state`.
+    partner and judge have spent among them, if the environment has `scalars`. Schedules (DQN's exploration, a falling
+    rate) run over `total_steps`, not over a segment. A model that has made no step goes on from the checkpoint that
+    lies there, and ends with the weights of an unbroken run if its environment has `get_state` and `set_state`.
 
     Args:
         model: made by `make_sb3`.
@@ -209,7 +221,8 @@ def train_sb3(
     model.set_logger(tensorboard_logger(folder))
     interval = max(4, model.n_envs) if isinstance(model, OffPolicyAlgorithm) else 1
     name = model.recipe["algorithm"]
-    with tqdm(total=total_steps, initial=model.num_timesteps, desc=name, unit="turn", disable=not progress) as bar:
+    bar = tqdm(total=total_steps, initial=model.num_timesteps, desc=name, unit="turn", disable=not progress)
+    with bar, _schedules_over(model, total_steps):
         while model.num_timesteps < total_steps:
             segment = min(checkpoint_every, total_steps - model.num_timesteps)
             model.learn(segment, _ProgressBar(bar), interval, reset_num_timesteps=False)

@@ -208,6 +208,29 @@ def test_a_killed_training_ends_with_the_unbroken_weights(algorithm: str, steps:
     assert first == second
 
 
+def test_schedules_run_over_the_whole_training(tmp_path: Path) -> None:
+    rates: dict[int, float] = {}
+
+    def train(stop_at: int | None = None) -> BaseAlgorithm:
+        def note(model: BaseAlgorithm) -> dict[str, float]:
+            if model.num_timesteps == stop_at:
+                raise Killed
+            rates[model.num_timesteps] = model.exploration_rate
+            return {}
+
+        keywords = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        env = gym.make_vec("CartPole-v1", 4, "sync", vector_kwargs=keywords)
+        falling = {"exploration_fraction": 0.8, "exploration_final_eps": 0.2, "learning_starts": 400, "train_freq": 5}
+        model = make_sb3("DQN", env, 0, **falling, policy_kwargs={"net_arch": [8]})
+        return train_sb3(model, 400, 100, tmp_path, evaluate=note, progress=False)
+
+    with pytest.raises(Killed):
+        train(stop_at=300)
+    model = train()
+    assert rates == pytest.approx({100: 0.75, 200: 0.5, 300: 0.25, 400: 0.2}, abs=1e-6)
+    assert "_update_current_progress_remaining" not in vars(model), "the model is as it was"
+
+
 def test_kill_9_in_the_middle_and_go_on(tmp_path: Path) -> None:
     path = tmp_path / "broken" / CHECKPOINT
     process = subprocess.Popen([sys.executable, "-c", KILLED_PROGRAM, str(path.parent)], cwd=Path(__file__).parents[2])
