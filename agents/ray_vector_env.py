@@ -135,9 +135,9 @@ class RayVectorEnv(VectorEnv):
         self._entropy = seed if isinstance(seed, int) else self._entropy
         seeds = per_row("seed", seed, self.num_envs, count=True)
         scenarios = per_row("scenario", (options or {}).get("scenario"), self.num_envs)
-        self._begun = {}
         asked = [(seeds[of], {"scenario": scenarios[of]}) for of in self._slices()]
         parts = self._call("reset", asked)
+        self._begun = {}  # a worker that was replaced meanwhile has been reset as well
         merged: dict[str, Any] = {}
         for (observations, infos), of in zip(parts, self._slices(), strict=True):
             self._observations[of] = observations

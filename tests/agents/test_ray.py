@@ -23,8 +23,6 @@ ray = pytest.importorskip("ray", reason="the package ray is not installed: pip i
 ARRAYS = ("observations", "actions", "rewards")
 TOY = "tests.agents.ray_toy:RayToy-v0"
 SOCIAL = "dialog_envs:DialogEnvs/DATRedTeam-v0"
-KILLS = "DIALOG_ENVS_KILL_TESTS"
-kills = pytest.mark.skipif(not os.environ.get(KILLS), reason=f"waits on a cluster that loses a worker: set {KILLS}=1")
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
@@ -130,8 +128,8 @@ def weights(algorithm) -> dict[str, np.ndarray]:
     return algorithm.get_weights()["default_policy"]
 
 
-@kills
 def test_offline_training_goes_on_when_a_worker_dies(toy):
+    toy.counts = dict.fromkeys(toy.counts, 0)
     buffer = collect(toy, Killer(toy, at=20), 200, seed=0, progress=False)
     assert toy.counts["restarts"] == 1 and toy.counts["lost_transitions"] == 3
     assert buffer.statistics["failed_rows"] == 3, "what was lost is counted, and is not data"
@@ -144,7 +142,6 @@ def test_offline_training_goes_on_when_a_worker_dies(toy):
     assert learner.steps == 3
 
 
-@kills
 def test_online_training_goes_on_when_a_node_is_lost(cluster, toy, tmp_path):
     """Found out between two steps, so that no action is paired with a dialogue that is gone."""
     toy.counts = dict.fromkeys(toy.counts, 0)
@@ -162,6 +159,19 @@ def test_online_training_goes_on_when_a_node_is_lost(cluster, toy, tmp_path):
     np.testing.assert_allclose(reward, rewards_of(obs, action), atol=1e-4)
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [event.value for event in events.Scalars("ray/lost_transitions")] == [0, 3]
+
+
+def test_a_worker_that_is_found_dead_at_a_reset_has_lost_nothing(toy):
+    toy.counts = dict.fromkeys(toy.counts, 0)
+    toy.reset(seed=0)
+    ray.kill(toy.workers[0])
+    wait_for_a_death(toy.workers[:1])
+    shown, _ = toy.reset(seed=1)
+    actions = np.zeros(toy.action_space.shape, toy.action_space.dtype)
+    _, rewards, _, _, infos = toy.step(actions)
+    np.testing.assert_allclose(rewards, rewards_of(shown, actions), atol=1e-5)
+    assert "error" not in infos.get("final_info", {})
+    assert toy.counts == {"transitions": 6, "lost_transitions": 0, "restarts": 1}
 
 
 def wait_for_a_death(workers) -> None:
