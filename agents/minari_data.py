@@ -69,17 +69,23 @@ class Recorder(VectorWrapper):
     reset cuts is kept as a truncated one.
 
     Args:
-        env: a vector environment of this package that resets rows in the same step, or not at all.
+        env: a vector environment of this package, in this process, that resets rows in the same step, or not at all.
 
     Attributes:
         episodes: those that are over, in the order of their ends.
         failed_rows: steps that failed.
+
+    Raises:
+        ValueError: the environment resets in another way, or its dialogues are elsewhere (Ray workers).
     """
 
     def __init__(self, env: VectorEnv) -> None:
         super().__init__(env)
         if env.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP:
             raise ValueError("autoreset mode NEXT_STEP has steps that are none: record SAME_STEP or DISABLED")
+        if not hasattr(env.unwrapped, "core"):
+            kind = type(env.unwrapped).__name__
+            raise ValueError(f"Recorder reads dialogues from `core`, which {kind} lacks: record without Ray workers")
         self.episodes: list[Recorded] = []
         self.failed_rows = 0
         self._running: list[Recorded | None] = [None] * env.num_envs

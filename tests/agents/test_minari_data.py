@@ -11,6 +11,7 @@ import dialog_envs  # noqa: F401
 from agents.baselines import RandomPolicy
 from agents.buffers import ReplayBuffer, collect
 from agents.minari_data import Recorder, load, replay_buffer, write
+from agents.ray_vector_env import RayVectorEnv
 from agents.sb3 import make_sb3
 from agents.td3_bc import TD3BC, TD3BCConfig
 from dialog_envs.judges import SocialJudge
@@ -108,5 +109,9 @@ def test_what_cannot_be_read_or_recorded_is_refused(arguments, tmp_path):
         load("nothing-v0", tmp_path)
     with pytest.raises(ValueError, match="NEXT_STEP"):
         Recorder(gym.make_vec(ENV, num_envs=2, autoreset_mode="next_step", **arguments))
+    elsewhere = RayVectorEnv.__new__(RayVectorEnv)  # its dialogues are in its workers
+    elsewhere.num_envs = 2
+    with pytest.raises(ValueError, match="Recorder reads dialogues from `core`, which RayVectorEnv lacks"):
+        Recorder(elsewhere)
     with pytest.raises(ValueError, match="no episodes to write"):
         write(Recorder(gym.make_vec(ENV, num_envs=2, **arguments)), SET, gym.make(ENV, **arguments), "random", tmp_path)
