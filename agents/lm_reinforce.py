@@ -8,6 +8,7 @@ in the same turn. With `kl_weight` 0 nothing holds the language, as in the paper
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,9 +24,9 @@ from dialog_envs.dialogue import Dialogue
 from dialog_envs.envs.dat import SteeredActor
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.scenarios.scenario import AGENT
-from dialog_envs.speakers.lm import LMSpeaker
 
 CHECKPOINT = "lm_reinforce.safetensors"
+KL_EVERY = 10  # updates, where the divergence is only looked at
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LMReinforceConfig:
     learning_rate: float = 1e-4
     """Of Adam."""
     kl_weight: float = 0.0
-    """Weight of KL(learned || frozen), in nats a token; 0: nothing holds the language."""
+    """Weight of KL(learned || frozen), in nats a token; 0: nothing holds it, and it is logged every tenth update."""
     clip: float = 1.0
     """Longest gradient."""
     seed: int = 0
@@ -61,7 +62,7 @@ class LMReinforce:
     """The learner. Stopped and resumed however often, it has the bits of one that was not, on a CPU.
 
     Args:
-        core: dialogues of an unsteered agent (`up_map="none"`); its speaker is replaced by the learner's own model.
+        core: dialogues of an unsteered agent (`up_map="none"`); its speaker speaks on with the learner's own model.
         config: hyper-parameters.
 
     Attributes:
@@ -77,7 +78,9 @@ class LMReinforce:
         self.lm = FrozenLM(copy.deepcopy(self.frozen.model), self.frozen.tokenizer)
         self.lm.model.requires_grad_(True)
         self.temperature = speaker.sampling.temperature or 1.0
-        core.actor = SteeredActor(LMSpeaker(self.lm, speaker.sampling), None, core.actor.action_space.shape[0])
+        own = copy.copy(speaker)
+        own.lm = own.engine = self.lm
+        core.actor = SteeredActor(own, None, core.actor.action_space.shape[0])
         self.optimizer = torch.optim.Adam(self.lm.model.parameters(), lr=config.learning_rate)
         self.steps = self.environment_steps = 0
         self.history: list[dict[str, float]] = []
@@ -134,21 +137,21 @@ class LMReinforce:
         own = (logits.float() / self.temperature).log_softmax(-1)  # (N, T, V)
         log_prob = (own.gather(-1, targets.unsqueeze(-1)).squeeze(-1) * mask).sum(1)  # (N,)
         loss = -(advantage.to(log_prob.device) * log_prob).mean()
-        with torch.set_grad_enabled(self.config.kl_weight > 0):
+        numbers = {"train/loss": loss.item()}
+        if self.config.kl_weight > 0 or self.steps % KL_EVERY == 0:
             with torch.no_grad():
                 start = (self.frozen.reply_logits(prompts, replies)[0].float() / self.temperature).log_softmax(-1)
-            divergence = (own.exp() * (own - start)).sum(-1)[mask].mean()
+            with torch.set_grad_enabled(self.config.kl_weight > 0):
+                divergence = (own.exp() * (own - start)).sum(-1)[mask].mean()
+            loss = loss + self.config.kl_weight * divergence
+            numbers["train/kl"] = divergence.item()
         self.optimizer.zero_grad(set_to_none=True)
-        (loss + self.config.kl_weight * divergence).backward()
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.lm.model.parameters(), self.config.clip)
         self.optimizer.step()
         episodes = len({one.row for one in said})
-        return {
-            "rollout/ep_rew_mean": sum(one.reward for one in said) / episodes,
-            "train/loss": loss.item(),
-            "train/kl": divergence.item(),
-            "train/gradient_norm": norm.item(),
-        }
+        reward = sum(one.reward for one in said) / episodes
+        return numbers | {"rollout/ep_rew_mean": reward, "train/gradient_norm": norm.item()}
 
     def save(self, path: str | Path) -> None:
         """Save the whole state atomically as one safetensors file."""
@@ -174,9 +177,13 @@ class LMReinforce:
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the learned model and its tokenizer as a Hugging Face folder."""
-        self.lm.model.save_pretrained(folder)
-        self.lm.tokenizer.save_pretrained(folder)
+        """Write the learned model and its tokenizer as a Hugging Face folder, whole or not at all."""
+        part = Path(folder).with_name(f"{Path(folder).name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        self.lm.model.save_pretrained(part)
+        self.lm.tokenizer.save_pretrained(part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
 
 
 def advantages(said: list[Said]) -> np.ndarray:
