@@ -20,7 +20,7 @@ import dialog_envs  # noqa: F401  (registers the ids)
 from agents.baselines import RandomPolicy
 from agents.minari_data import Recorded, Recorder, write
 from dialog_envs.names import look_up
-from experiments import evaluate, presets, train
+from experiments import evaluate, train
 from experiments.episodes import Policy, paired_design
 from experiments.run_folder import ResultRow, model_files, open_run, write_results
 from experiments.statistics import mean_ci95
@@ -135,9 +135,7 @@ def find_policy(config: Config, name: str, space: Space, recorder: Recorder) -> 
         ValueError: nothing is unsteered in this environment.
     """
     if name == "expert":
-        by_preset = evaluate.trained_with(config.expert).get("preset")
-        found = presets.load_policies(config.expert) if by_preset else None
-        return (found or evaluate.load_policies(config.expert))[0]
+        return evaluate.load_policies(config.expert)[0]
     if name == "random":
         actions = getattr(recorder.core.actor, "action_set", None)
         return RandomPolicy(space, config.seed, actions) if actions else SamplingPolicy(space, config.seed)

@@ -16,7 +16,7 @@ from agents.sb3 import CHECKPOINT as SB3_CHECKPOINT
 from agents.sb3 import load_sb3
 from dialog_envs import scenarios
 from dialog_envs.envs.dat import load_lm
-from experiments import train
+from experiments import presets, train
 from experiments.episodes import Episode, Policy, paired_design, run_episodes
 from experiments.fixed_action import action_dim
 from experiments.language import panel
@@ -131,8 +131,11 @@ def load_policies(path: Path) -> list[Policy]:
     Raises:
         ValueError: there is none.
     """
-    found, training = _saved_policies(path), trained_with(path)
-    if training.get("preset") or not training.get("play_noise"):
+    training = trained_with(path)
+    if training.get("preset"):
+        return presets.load_policies(path)
+    found = _saved_policies(path)
+    if not training.get("play_noise"):
         return found
     return [train.as_played(policy, train.Config(**training), seed) for seed, policy in enumerate(found)]
 

@@ -17,8 +17,11 @@ from typing import Any
 
 import gymnasium as gym
 import yaml
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
 
 import dialog_envs  # noqa: F401  (registers the ids)
+from agents.ray_vector_env import make_vec
 from agents.rounds import Rounds, train_in_rounds
 from agents.sb3 import ALGORITHMS, CHECKPOINT, load_sb3, make_sb3, train_sb3
 from agents.td3_bc import TD3BCConfig
@@ -35,6 +38,7 @@ KNOWN = (OFFLINE, *(name.lower() for name in ALGORITHMS))
 OF_RUNS = {"n_envs": 64, "n_timesteps": 5_120}  # every preset has them; here with an example
 OF_ENVIRONMENTS: dict[str, Any] = {"env_kwargs": {}, "eval_env_kwargs": {}}
 NOISE = {"noise_type": "normal", "noise_std": 0.1}  # RL-Zoo's names for TD3's exploration
+LOADING = ("lm", "device", "dtype")  # options of `train` that are the environment's arguments
 OURS = ("self", "env", "seed", "device", "verbose", "tensorboard_log", "actions")  # not a preset's to set
 
 
@@ -141,45 +145,76 @@ def _named(default: Any) -> str:
 def run(config: train.Config) -> Path:
     """Train every seed by the preset that the configuration names; return the run folder."""
     preset = find(config.preset, config.algorithm)
+    refuse_options(preset, config)
     data = [*model_files(config.lm), *preset.files]  # so that a run goes on with the same presets, or not at all
-    out = open_run(config.out, "train", config, data, changeable=("seeds", "out"))
+    out = open_run(config.out, "train", config, data, changeable=("seeds", "out", "ray_address"))
     curves = [train_seed(preset, config, seed, out / f"seed_{seed}") for seed in range(config.seeds)]
     train.write_curves(out, preset.algorithm, curves)
     return out
 
 
-def env_arguments(preset: Preset, lm: str) -> dict[str, Any]:
-    """Return the environment's arguments; another model than the shipped one is for those that take it as `lm`."""
-    return {**preset.env_kwargs, **({} if lm == "pocket" else {"lm": lm})}
+def env_arguments(preset: Preset, config: train.Config) -> dict[str, Any]:
+    """Return the environment's arguments: the preset's, and how its models are loaded where that is not the default."""
+    given = {name: getattr(config, name) for name in LOADING if getattr(config, name) != getattr(train.Config, name)}
+    return {**preset.env_kwargs, **given}
+
+
+def refuse_options(preset: Preset, config: train.Config) -> None:
+    """Refuse what was asked for and cannot be done in the preset's environment.
+
+    Raises:
+        ValueError: the environment does not take an option, or has no actions that noise can lie on.
+    """
+    try:
+        env = gym.make(preset.env, **env_arguments(preset, config))
+    except TypeError as error:
+        given = ", ".join(f"--{name} {getattr(config, name)}" for name in LOADING)
+        raise ValueError(f"{preset.env} does not take all of {given} and {dict(preset.env_kwargs)}: {error}") from None
+    if not isinstance(env.action_space, Box) and config.play_noise not in (0.0, train.Config.play_noise):
+        raise ValueError(f"play_noise is {config.play_noise}, but {preset.env} is a choice: no noise can lie on it")
+
+
+def as_played(policy: Policy, env: VectorEnv, config: train.Config, seed: int) -> Policy:
+    """Return a trained policy as it is played: with noise, drawn with this seed, where actions are vectors."""
+    space = env.unwrapped.single_action_space
+    if not isinstance(space, Box):
+        return policy
+    return train.with_noise(policy, space, env.unwrapped.action_set, config.play_noise, seed)
 
 
 def load_policies(folder: Path) -> list[Policy]:
-    """Return the policies of a run folder that `run` wrote, one a seed."""
-    config = json.loads((folder / "run.json").read_text())["config"]
-    preset = find(config["preset"], config["algorithm"])
+    """Return the policies of a run folder that `run` wrote as they are played, one a seed."""
+    config = train.Config(**json.loads((folder / "run.json").read_text())["config"])
+    preset = find(config.preset, config.algorithm)
+    env = gym.make_vec(preset.env, num_envs=preset.n_envs, **env_arguments(preset, config))
     if preset.algorithm == OFFLINE:
-        return [train.LOADERS[train.POLICY](file) for file in sorted(folder.glob(f"seed_*/{train.POLICY}"))]
-    env = gym.make_vec(preset.env, num_envs=preset.n_envs, **env_arguments(preset, config["lm"]))
-    return [train.sb3_policy(load_sb3(file.parent, env)) for file in sorted(folder.glob(f"seed_*/{CHECKPOINT}"))]
+        found = [train.LOADERS[train.POLICY](file) for file in sorted(folder.glob(f"seed_*/{train.POLICY}"))]
+    else:
+        found = [train.sb3_policy(load_sb3(file.parent, env)) for file in sorted(folder.glob(f"seed_*/{CHECKPOINT}"))]
+    return [as_played(policy, env, config, seed) for seed, policy in enumerate(found)]
 
 
 def train_seed(preset: Preset, config: train.Config, seed: int, folder: Path) -> train.Curve:
     """Train one seed, or go on with it; return its curve on the held-out scenarios."""
-    arguments = env_arguments(preset, config.lm)
+    arguments = env_arguments(preset, config)
     held_out = {**arguments, **preset.eval_env_kwargs}
     known = gym.make(preset.env, **held_out).unwrapped.core.scenarios
     chosen, seeds = paired_design(list(known), config.evaluation_episodes, 100 + seed)
 
     def play(policy: Policy) -> list[Episode]:
-        return run_episodes(held_out, policy, chosen, seeds, env_id=preset.env, rows=preset.n_envs)
+        return run_episodes(
+            held_out, as_played(policy, env, config, seed), chosen, seeds, env_id=preset.env, rows=preset.n_envs
+        )
 
-    measure = train.Measure(folder / train.CURVE, play, Watch((), train.REWARD), list(known.values()))
-    env = gym.make_vec(preset.env, num_envs=preset.n_envs, **arguments)
+    watch = Watch(config.watch, arguments.get("reward", ""))
+    measure = train.Measure(folder / train.CURVE, play, watch, list(known.values()))
+    spread = (config.ray_workers, config.ray_address, config.ray_gpus)
+    env = make_vec(preset.env, preset.n_envs, *spread, **arguments)
     if preset.algorithm == OFFLINE:
         names = [field.name for field in dataclasses.fields(Rounds)]
         plan = Rounds(preset.n_timesteps, **{k: v for k, v in preset.learner.items() if k in names})
         settings = {k: tuple(v) if k == "hidden" else v for k, v in preset.learner.items() if k not in names}
-        action_set = env.unwrapped.core.actor.action_set
+        action_set = env.unwrapped.action_set
         learner, _ = train_in_rounds(env, TD3BCConfig(**settings, actions=action_set, seed=seed), plan, folder, measure)
         learner.save(folder / train.POLICY)
     else:

@@ -1,4 +1,4 @@
-"""Train planners on one environment: TD3+BC offline, SB3's TD3, SAC and PPO online, and the baselines that search."""
+"""Train planners on one environment: TD3+BC offline, SB3's learners online, and the baselines that search."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
 import dialog_envs  # noqa: F401  (registers the ids)
@@ -32,7 +33,7 @@ from experiments.watch import Watch
 
 ENV_ID = "DialogEnvs/DATSocial-v0"
 REWARD = "social_score"  # what planners are trained on
-Algorithm = Literal["td3_bc", "td3", "sac", "ppo", "best_of_n", "best_fixed"]
+Algorithm = Literal["td3_bc", "td3", "sac", "ppo", "dqn", "best_of_n", "best_fixed"]
 Curve = list[tuple[int, list[float]]]  # (step, returns of the evaluation's episodes)
 
 # What is written beside checkpoints when a planner is done: file -> what reads it
@@ -85,7 +86,7 @@ class Settings:
     """Share of random actions in the later rounds."""
     play_noise: float = 0.5
     """Length of the noise on a planner's actions where it is played and measured, whatever its algorithm; 0: none. The
-    best fixed action has none."""
+    best fixed action and a choice among numbers have none."""
     discount: float = FEW_TRANSITIONS.discount
     """Discount a turn."""
     choices: int = 64
@@ -127,7 +128,7 @@ class Config(Settings):
 
     algorithm: Algorithm = "td3_bc"
     """TD3+BC learns in rounds, offline in each; best-of-N from random transitions; td3, sac and ppo online; best_fixed
-    searches."""
+    searches; dqn chooses among numbers, in an environment that --preset names."""
     preset: str | None = None
     """An environment's id, or `FILE.yml:ID`: train by the preset for it and the algorithm, whose values go before
     these."""
@@ -137,10 +138,15 @@ class Config(Settings):
 
 def as_played(policy: Policy, config: Config, seed: int = 0) -> Policy:
     """Return a trained policy as it is played: with noise, drawn with this seed."""
-    if not config.play_noise or config.algorithm == "best_fixed":
+    if config.algorithm == "best_fixed":
         return policy
     actor = social_core(1, **config.env()).actor
-    return ExploringPolicy(policy, RandomPolicy(actor.action_space, seed, actor.action_set), config.play_noise, 0.0)
+    return with_noise(policy, actor.action_space, actor.action_set, config.play_noise, seed)
+
+
+def with_noise(policy: Policy, actions: Box, action_set: str, length: float, seed: int) -> Policy:
+    """Return a policy with noise of this length on its actions, drawn with this seed; 0: the policy itself."""
+    return ExploringPolicy(policy, RandomPolicy(actions, seed, action_set), length, 0.0) if length else policy
 
 
 def valid_return(episode: Episode) -> float:
@@ -193,6 +199,8 @@ def run(config: Config) -> Path:
         from experiments import presets
 
         return presets.run(config)
+    if config.algorithm == "dqn":
+        raise ValueError(f"algorithm 'dqn' chooses among numbers, {ENV_ID} takes vectors: name another one (--preset)")
     changeable = ("seeds", "out", "ray_address")
     out = open_run(config.out, "train", config, data_files(config.lm, config.up_map), changeable)
     curves = [train_seed(config, seed, out)[1] for seed in range(config.seeds)]
