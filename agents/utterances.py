@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from agents.checkpoint import load_tree, save_tree
 from dialog_envs.core import DialogueCore
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.prompt import Prompt
@@ -32,7 +34,7 @@ class Utterance:
 
 
 def collect_utterances(
-    core: DialogueCore, lm: FrozenLM, count: int, seed: int, progress: bool = True
+    core: DialogueCore, lm: FrozenLM, count: int, seed: int, progress: bool = True, path: Path | None = None
 ) -> list[Utterance]:
     """Roll dialogues out under zero actions and return at least `count` utterances of the agent.
 
@@ -41,7 +43,15 @@ def collect_utterances(
         lm: the agent's frozen model.
         count: how many.
         seed: row i begins with seed + i.
+        progress: show a bar.
+        path: file that keeps them; what lies there is read instead.
+
+    Raises:
+        ValueError: the file at `path` was collected with other arguments.
     """
+    settings = {"count": count, "seed": seed, "rows": core.num_envs}
+    if path is not None and path.exists():
+        return _read(path, settings)
     found: list[Utterance] = []
     rows = list(range(core.num_envs))
     core.reset(rows, [seed + row for row in rows], [None] * len(rows))
@@ -59,7 +69,23 @@ def collect_utterances(
             if ended:
                 core.reset(ended, [None] * len(ended), [None] * len(ended))
             bar.update(core.num_envs)
-    return found[:count]
+    found = found[:count]
+    if path is not None:
+        _write(path, settings, found)
+    return found
+
+
+def _write(path: Path, settings: Mapping[str, int], found: Sequence[Utterance]) -> None:
+    said = [(asdict(one.prompt), one.reply) for one in found]
+    save_tree(path, {"settings": settings, "said": said, "states": np.stack([one.state for one in found])})
+
+
+def _read(path: Path, settings: Mapping[str, int]) -> list[Utterance]:
+    tree = load_tree(path)
+    if tree["settings"] != settings:
+        raise ValueError(f"{path} was collected with {tree['settings']}, this call has {settings}")
+    said = zip(tree["said"], tree["states"], strict=True)
+    return [Utterance(Prompt(**prompt), reply, state) for (prompt, reply), state in said]
 
 
 def reply_ids(lm: FrozenLM, text: str) -> tuple[int, ...]:

@@ -55,16 +55,20 @@ class Config:
     """Seeds of the dialogues."""
     rows: int = 64
     """Dialogues at a time."""
+    device: str = "cpu"
+    """Where the models lie."""
+    dtype: str = "float32"
+    """Of their weights."""
 
     @classmethod
     def of(cls, settings: train.Settings, **more: Any) -> Config:
         """Return how planners of these settings are played: on held-out scenarios, seeing what they were shown."""
-        names = ("lm", "max_turns", "past_actions")
+        names = ("lm", "max_turns", "past_actions", "device", "dtype")
         return cls(scenarios=settings.heldout, **{name: getattr(settings, name) for name in names}, **more)
 
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments."""
-        names = ("lm", "partner_lm", "up_map", "scenarios", "max_turns", "past_actions")
+        names = ("lm", "partner_lm", "up_map", "scenarios", "max_turns", "past_actions", "device", "dtype")
         return {name: getattr(self, name) for name in names} | more
 
 
@@ -81,7 +85,7 @@ def run(config: Config) -> Path:
     out = open_run(config.out, "evaluate", config, model_files(config.lm))
     systems = {Path(name).name: find_system(name, config) for name in config.policies}
     episodes = {name: evaluate(system, config.episodes, config.rows, name) for name, system in systems.items()}
-    rows = table(episodes, load_lm(config.lm, "cpu", "float32"), scenarios.load(config.scenarios))
+    rows = table(episodes, load_lm(config.lm, config.device, config.dtype), scenarios.load(config.scenarios))
     write_results(out, rows)
     write_episodes(out, episodes)
     firsts = {name: per_seed[0] for name, per_seed in episodes.items()}

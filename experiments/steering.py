@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from agents.latent_code import LatentConfig, train_latent
 from agents.self_clone import SelfCloneConfig, clone_kl, self_clone
-from agents.utterances import collect_utterances
+from agents.utterances import Utterance, collect_utterances
 from dialog_envs import scenarios
 from dialog_envs.envs.dat import load_lm, social_core
 from dialog_envs.lm.steering import UpMapping
@@ -62,21 +62,24 @@ class Config:
     """Seed of actions and dialogues."""
     rows: int = 64
     """Dialogues at a time."""
+    device: str = "cpu"
+    """Where the model lies."""
+    dtype: str = "float32"
+    """Of its weights."""
 
     def env(self, **more: Any) -> dict[str, Any]:
         """Return the environment's arguments."""
-        return {
-            "lm": self.lm,
-            "scenarios": self.scenarios,
-            "max_turns": self.turns,
-            "max_new_tokens": self.max_new_tokens,
-        } | more
+        names = ("lm", "scenarios", "max_new_tokens", "device", "dtype")
+        return {name: getattr(self, name) for name in names} | {"max_turns": self.turns} | more
 
 
 def run(config: Config) -> Path:
     """Measure (and train) a mapping; write results, plots and examples; return the run folder."""
     out = open_run(config.out, "steering", config, model_files(config.lm))
-    name, rows = train_mapping(config, out) if config.train else (config.up_map, [])
+    name, rows = config.up_map, []
+    if config.train:
+        path, mapping, start = train_mapping(config, out)
+        name, rows = str(path), clone_rows(config, mapping, start) if start else []
     arguments = config.env(up_map=name, prefix_length=config.prefix_length, position=config.position)
     if config.action_dim is not None:
         arguments["action_dim"] = config.action_dim
@@ -108,16 +111,31 @@ def run(config: Config) -> Path:
     return out
 
 
-def train_mapping(config: Config, out: Path) -> tuple[str, list[ResultRow]]:
-    """Train a mapping into the run folder; return its file and what is known of it."""
-    lm = load_lm(config.lm, "cpu", "float32")
-    quiet = config.env(up_map="none", max_turns=4)
-    data = collect_utterances(social_core(config.rows, **quiet), lm, config.train_utterances, config.seed)
+def unsteered_utterances(
+    config: Config, count: int, seed: int, path: Path | None = None, **more: Any
+) -> list[Utterance]:
+    """Return what the unsteered model says in dialogues of four turns; `path` keeps it (`collect_utterances`)."""
+    core = social_core(config.rows, **config.env(up_map="none", max_turns=4, **more))
+    return collect_utterances(core, core.actor.speaker.lm, count, seed, path=path)
+
+
+def train_mapping(
+    config: Config, out: Path, utterances: Path | None = None
+) -> tuple[Path, UpMapping, UpMapping | None]:
+    """Train a mapping into the run folder; return its file, itself, and what self-cloning started from.
+
+    Args:
+        config: what is trained.
+        out: the run folder.
+        utterances: file of the utterances, for mappings that share them.
+    """
+    lm = load_lm(config.lm, config.device, config.dtype)
+    data = unsteered_utterances(config, config.train_utterances, config.seed, utterances)
+    start = None
     if config.train == "latent":
         settings = LatentConfig(steps=config.train_steps, seed=config.seed)
         size = config.action_dim or (16 if config.lm == "pocket" else 64)
         mapping = train_latent(lm, data, size, config.prefix_length, config.position or "start", settings)
-        rows = []
     else:
         start = up_mapping(config.up_map, lm, config.lm, config.action_dim, config.prefix_length, config.position)
         mapping = self_clone(
@@ -126,17 +144,15 @@ def train_mapping(config: Config, out: Path) -> tuple[str, list[ResultRow]]:
             data,
             SelfCloneConfig(steps=config.train_steps, train_up_map=config.train_up_map, seed=config.seed),
         )
-        rows = clone_rows(config, mapping, start)
     path = out / f"{config.train}.safetensors"
     mapping.save(path)
-    return str(path), rows
+    return path, mapping, start
 
 
 def clone_rows(config: Config, clone: UpMapping, start: UpMapping) -> list[ResultRow]:
     """Return the KL of the clone, and of its start under the zero action, on held-out contexts."""
-    lm = load_lm(config.lm, "cpu", "float32")
-    quiet = config.env(up_map="none", max_turns=4) | {"scenarios": "heldout"}
-    data = collect_utterances(social_core(config.rows, **quiet), lm, 512, config.seed + 10_000)
+    lm = load_lm(config.lm, config.device, config.dtype)
+    data = unsteered_utterances(config, 512, config.seed + 10_000, scenarios="heldout")
     rows = []
     for name, mapping in (("clone", clone), (f"{start.config.kind} before cloning", start)):
         mean, ci95 = mean_ci95(clone_kl(lm, mapping, data))

@@ -213,7 +213,9 @@ def data_files(lm: str, *up_maps: str) -> list[Path]:
     return [*model_files(lm), *(Path(name) for name in up_maps if name.endswith(".safetensors"))]
 
 
-def train_seed(config: Config, seed: int, out: Path, buffer: Path | None = None) -> tuple[Policy, Curve]:
+def train_seed(
+    config: Config, seed: int, out: Path, buffer: Path | None = None, first: Path | None = None
+) -> tuple[Policy, Curve]:
     """Train one planner in `<out>/seed_<seed>`; return it as it is played, and its curve on the held-out scenarios.
 
     A planner that is done there is only loaded. The curve's steps are environment steps.
@@ -222,7 +224,9 @@ def train_seed(config: Config, seed: int, out: Path, buffer: Path | None = None)
         config: algorithm and settings.
         seed: of everything.
         out: the folder.
-        buffer: file of the random transitions, for planners that share them (default: in the seed's folder).
+        buffer: file of all random transitions, for planners that learn from them alone and share them (default: in the
+            seed's folder).
+        first: file of the first round's, for planners in rounds (`collect_first_round`).
     """
     folder = out / f"seed_{seed}"
     known = scenarios.load(config.heldout)
@@ -234,7 +238,7 @@ def train_seed(config: Config, seed: int, out: Path, buffer: Path | None = None)
 
     measure = Measure(folder / CURVE, play, Watch(config.watch, REWARD), known)
     if config.algorithm == "td3_bc":
-        policy = _train_td3_bc(config, seed, folder, measure, buffer)
+        policy = _train_td3_bc(config, seed, folder, measure, buffer if config.rounds == 1 else first)
     elif config.algorithm == "best_of_n":
         policy = _fit_best_of_n(config, seed, folder, measure, buffer)
     elif config.algorithm == "best_fixed":
@@ -265,6 +269,14 @@ def training_env(config: Settings) -> VectorEnv:
     return make_vec(ENV_ID, config.rows, *spread, **config.env())
 
 
+def collect_first_round(config: Config, seed: int, path: Path) -> None:
+    """Collect the first round of TD3+BC into a file, or what is missing of it: the same for every planner of a seed."""
+    env = training_env(config)
+    explorer = RandomPolicy(env.unwrapped.single_action_space, seed, env.unwrapped.action_set)
+    collect(env, explorer, config.transitions // config.rounds, seed, path=path)
+    env.close()
+
+
 def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, shared: Path | None) -> Policy:
     env = training_env(config)
     settings = replace(
@@ -278,7 +290,7 @@ def _train_td3_bc(config: Config, seed: int, folder: Path, measure: Measure, sha
         seed=seed,
     )
     plan = Rounds(config.transitions, config.rounds, config.steps, config.exploration_noise, config.random_share)
-    learner, _ = train_in_rounds(env, settings, plan, folder, measure, first=shared if config.rounds == 1 else None)
+    learner, _ = train_in_rounds(env, settings, plan, folder, measure, first=shared)
     env.close()
     learner.save(folder / POLICY)
     return learner.policy()

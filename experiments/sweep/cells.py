@@ -1,10 +1,14 @@
-"""One cell and seed: make its mapping, train, play the held-out dialogues, measure their language."""
+"""One cell and seed: make its mapping, train, play the held-out dialogues, measure their language.
+
+What several cells of a seed would make alike, bit for bit, is made once and lies in `shared/seed_N`.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +33,54 @@ from reward_models.dmi.reward import CoherenceReward
 
 EPISODES, LANGUAGE, COST = "episodes.json", "language.json", "cost.json"
 COHERENCE = "coherence"
+UTTERANCES, FIRST_ROUND = "utterances.safetensors", "first_round.safetensors"  # what cells of a seed share
 
 
 def folder_of(config: Config, key: str, seed: int) -> Path:
     """Return where a cell and seed lies."""
     return config.out / "cells" / key / f"seed_{seed}"
+
+
+def shared_file(config: Config, part: str, seed: int) -> Path:
+    """Return where a part that cells of a seed share lies."""
+    return config.out / "shared" / f"seed_{seed}" / part
+
+
+def parts_of(key: str) -> list[str]:
+    """Return the shared parts that a cell takes."""
+    cell = CELLS[key]
+    parts = [UTTERANCES] if cell.mapping.kind.startswith("train-") else []
+    return parts + ([FIRST_ROUND] if cell.algorithm == "td3_bc" and cell.mapping == MappingPlan() else [])
+
+
+def parts_missing(config: Config, keys: Sequence[str], seed: int) -> list[str]:
+    """Return the shared parts that cells which have no dialogues yet take."""
+    left = [key for key in keys if not (folder_of(config, key, seed) / EPISODES).exists()]
+    return sorted({part for key in left for part in parts_of(key)})
+
+
+def make_part(config: Config, part: str, seed: int) -> None:
+    """Make a shared part, or what is missing of it."""
+    torch.set_num_threads(1)
+    path = shared_file(config, part, seed)
+    fresh, began = not path.exists(), time.process_time()
+    if part == UTTERANCES:
+        settings = mapping_config(config, MappingPlan("train-latent"), seed)
+        steering.unsteered_utterances(settings, settings.train_utterances, seed, path)
+    else:
+        train.collect_first_round(training_config(config, CELLS["latent"]), seed, path)
+    if fresh:
+        write_json(path.with_suffix(".json"), {"cpu_minutes": (time.process_time() - began) / 60})
+
+
+def attempted(work: Callable[..., None], config: Config, *job: Any) -> str | None:
+    """Do a cell or a part; return what went wrong, so that the others go on."""
+    try:
+        work(config, *job)
+    except Exception as error:
+        traceback.print_exc()
+        return f"{job[0]}, seed {job[1]}: {type(error).__name__}: {error}"
+    return None
 
 
 def run_cell(config: Config, key: str, seed: int) -> None:
@@ -44,16 +91,19 @@ def run_cell(config: Config, key: str, seed: int) -> None:
         fresh = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         began = time.process_time()
-        arguments, policy = make_agent(config, CELLS[key], seed, folder)
+        arguments, policy = make_agent(config, key, seed, folder)
         episodes = evaluate.evaluate_seed(arguments, policy, config.episodes, seed, config.rows, f"{key}, seed {seed}")
-        if fresh:  # a cell that was broken off has no cost that is known
-            write_json(folder / COST, {"cpu_minutes": (time.process_time() - began) / 60})
+        costs = [shared_file(config, part, seed).with_suffix(".json") for part in parts_of(key)]
+        if fresh and all(cost.exists() for cost in costs):  # of what was broken off none is known
+            shared = sum(json.loads(cost.read_text())["cpu_minutes"] for cost in costs)
+            write_json(folder / COST, {"cpu_minutes": (time.process_time() - began) / 60 + shared})
         save_episodes(folder / EPISODES, episodes)
     measure_language(config, folder)
 
 
-def make_agent(config: Config, cell: Cell, seed: int, folder: Path) -> tuple[Mapping[str, Any], Policy]:
+def make_agent(config: Config, key: str, seed: int, folder: Path) -> tuple[Mapping[str, Any], Policy]:
     """Train what a cell trains; return the arguments of the environment that it is measured in, and its policy."""
+    cell = CELLS[key]
     arguments = evaluate.Config.of(config).env()
     if cell.algorithm == REINFORCE:
         learned = train_own_weights(config, cell, seed, folder)
@@ -62,18 +112,43 @@ def make_agent(config: Config, cell: Cell, seed: int, folder: Path) -> tuple[Map
     arguments |= {"up_map": make_mapping(config, cell.mapping, seed, folder)}
     if cell.algorithm is None:
         return arguments, ZeroPolicy(action_dim(arguments))
+    training = training_config(config, cell, up_map=arguments["up_map"], out=folder.parent)
+    first = shared_file(config, FIRST_ROUND, seed) if FIRST_ROUND in parts_of(key) else None
+    return arguments, train.train_seed(training, seed, folder.parent, first=first)[0]
+
+
+def training_config(config: Config, cell: Cell, **more: Any) -> train.Config:
+    """Return how a cell's planner is trained."""
     settings = {field.name: getattr(config, field.name) for field in fields(train.Settings)} | dict(cell.settings)
-    training = train.Config(
-        **settings | {"algorithm": cell.algorithm, "up_map": arguments["up_map"], "out": folder.parent}
+    return train.Config(**settings | {"algorithm": cell.algorithm} | more)
+
+
+def mapping_config(config: Config, plan: MappingPlan, seed: int) -> steering.Config:
+    """Return how a mapping is trained."""
+    trained = plan.kind.removeprefix("train-")
+    return steering.Config(
+        lm=config.lm,
+        up_map=plan.start,
+        train=trained,
+        train_steps=config.mapping_steps,
+        train_utterances=config.mapping_utterances,
+        train_up_map=plan.train_up_map,
+        action_dim=plan.action_dim,
+        prefix_length=plan.prefix_length,
+        position=plan.position if trained == "latent" else None,
+        scenarios=config.scenarios,
+        seed=seed,
+        rows=config.rows,
+        device=config.device,
+        dtype=config.dtype,
     )
-    return arguments, train.train_seed(training, seed, folder.parent)[0]
 
 
 def make_mapping(config: Config, plan: MappingPlan, seed: int, folder: Path) -> str:
     """Return an up-mapping's name or file; what is made for a cell and seed lies in its folder."""
     if plan.kind == "pca":
         path = folder / "pca.safetensors"
-        lm = load_lm(config.lm, "cpu", "float32")
+        lm = load_lm(config.lm, config.device, config.dtype)
         up_mapping("pca", lm, config.lm, plan.action_dim, plan.prefix_length, plan.position).save(path)
         return str(path)
     trained = plan.kind.removeprefix("train-")
@@ -81,21 +156,7 @@ def make_mapping(config: Config, plan: MappingPlan, seed: int, folder: Path) -> 
         return plan.kind
     path = folder / f"{trained}.safetensors"
     if not path.exists():
-        settings = steering.Config(
-            lm=config.lm,
-            up_map=plan.start,
-            train=trained,
-            train_steps=config.mapping_steps,
-            train_utterances=config.mapping_utterances,
-            train_up_map=plan.train_up_map,
-            action_dim=plan.action_dim,
-            prefix_length=plan.prefix_length,
-            position=plan.position if trained == "latent" else None,
-            scenarios=config.scenarios,
-            seed=seed,
-            rows=config.rows,
-        )
-        steering.train_mapping(settings, folder)
+        steering.train_mapping(mapping_config(config, plan, seed), folder, shared_file(config, UTTERANCES, seed))
     return str(path)
 
 
@@ -117,16 +178,21 @@ def measure_language(config: Config, folder: Path) -> None:
     A number that nothing can be said of (all dialogues failed) is NaN.
     """
     path = folder / LANGUAGE
-    encoder = config.coherence or (ENCODER if ENCODER.is_dir() else None)
+    encoder = encoder_of(config)
     known = json.loads(path.read_text()) if path.exists() else {}
     if known and (COHERENCE in known or encoder is None):
         return
     whole = [episode for episode in read_episodes(folder / EPISODES) if episode.error is None]
     if not known:
-        known = panel(whole, load_lm(config.lm, "cpu", "float32"), scenarios.load(config.heldout))
+        known = panel(whole, load_lm(config.lm, config.device, config.dtype), scenarios.load(config.heldout))
     if encoder is not None:
         known[COHERENCE] = coherence(whole, encoder)
     write_json(path, known)
+
+
+def encoder_of(config: Config) -> Path | None:
+    """Return the folder of the encoder that measures coherence; None where there is none."""
+    return config.coherence or (ENCODER if ENCODER.is_dir() else None)
 
 
 def coherence(episodes: list[Episode], encoder: Path) -> float:

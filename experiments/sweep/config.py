@@ -133,8 +133,8 @@ class Config(train.Settings):
     """Rounds of TD3+BC."""
     steps: int = 1_000
     """Gradient steps of TD3+BC in each round."""
-    evaluation_episodes: int = 24
-    """Dialogues of each point of a planner's curve."""
+    evaluation_episodes: int = 1
+    """Dialogues of each point of a planner's curve, which lies beside its checkpoint and is on no page."""
     episodes: int = 102
     """Held-out dialogues a seed."""
     mapping_steps: int = 300
@@ -148,7 +148,10 @@ class Config(train.Settings):
     workers: int = os.cpu_count() or 1
     """Cells at a time, each a process with one thread."""
     backend: Literal["loky", "ray"] = "loky"
-    """What runs them: processes here, or a Ray cluster whose nodes share the run folder's disk."""
+    """What runs them: processes here, or a Ray cluster (`ray_address`, `ray_gpus`) whose nodes share the run folder's
+    disk."""
 
 
-CHANGEABLE = ("name", "seeds", "out", "coherence", "workers", "backend")
+CHANGEABLE = (
+    "name", "seeds", "out", "evaluations", "evaluation_episodes", "workers", "backend", "ray_address", "ray_gpus"
+)  # fmt: skip

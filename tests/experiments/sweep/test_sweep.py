@@ -14,11 +14,13 @@ import torch
 
 from dialog_envs import scenarios
 from dialog_envs.lm.steering import UpMapping, UpMappingConfig
-from experiments import evaluate, train
+from experiments import evaluate, steering, train
 from experiments.episodes import Episode
 from experiments.plots import plot_trade_off
+from experiments.run_folder import open_run
 from experiments.sweep import Config, findings, grid
-from experiments.sweep.config import CELLS, SWEEPS, UNSTEERED, VALUES, Cell, Sweep
+from experiments.sweep import cells as cells_of_sweep
+from experiments.sweep.config import CELLS, CHANGEABLE, SWEEPS, UNSTEERED, VALUES, Cell, Sweep
 from experiments.sweep.findings import GAIN, QUESTIONS, Measured, answers, result_rows
 
 SMALL = {
@@ -108,6 +110,84 @@ def test_every_kind_of_cell_and_a_killed_sweep_ends_as_the_unbroken_one(config, 
 def test_cells_in_processes_find_what_one_process_finds(config):
     small = replace(config, name="action_dim", seeds=1)
     assert results(grid.run(small)) == results(grid.run(replace(small, out=config.out.with_name("two"), workers=2)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_cells_on_ray_find_what_one_process_finds(config, monkeypatch):
+    pytest.importorskip("ray", reason="the package ray is not installed: pip install 'dialog-envs[ray]'")
+    small = replace(config, name="action_dim", seeds=1)
+    here = results(grid.run(small))
+    monkeypatch.chdir(config.out.parent)
+    spread = replace(small, out=Path("ray"), backend="ray", workers=2)
+    assert results(grid.run(spread)) == here
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_stops_no_other(config, short, monkeypatch):
+    small = replace(config, seeds=1)
+    grid.run(replace(small, name="action_dim"))
+    evaluated = evaluate.evaluate_seed
+
+    def failing(*arguments):
+        if arguments[-1] == "latent, seed 0":
+            raise RuntimeError("out of memory")
+        return evaluated(*arguments)
+
+    monkeypatch.setattr(evaluate, "evaluate_seed", failing)
+    (config.out / "sweep.html").unlink()
+    with pytest.raises(ValueError, match=r"1 of 3 cells failed.*latent, seed 0: RuntimeError: out of memory"):
+        grid.run(replace(small, name="algorithm"))
+    labels = {system for system, _ in results(config.out)}
+    assert CELLS["reinforce_0.0003"].label in labels and CELLS["latent"].label not in labels
+    assert "sweep algorithm" in unescape((config.out / "sweep.html").read_text())
+    monkeypatch.setattr(evaluate, "evaluate_seed", evaluated)
+    grid.run(replace(small, name="algorithm"))
+    assert CELLS["latent"].label in {system for system, _ in results(config.out)}
+
+
+@pytest.mark.slow
+def test_what_cells_share_is_made_once_and_changes_no_bit(config, short, monkeypatch):
+    said, collected = steering.collect_utterances, []
+
+    def counted(*arguments, path=None, **more):
+        collected.append(path.exists())
+        return said(*arguments, path=path, **more)
+
+    monkeypatch.setattr(steering, "collect_utterances", counted)
+    monkeypatch.setattr(steering, "clone_rows", None)
+    small = replace(config, seeds=1)
+    for name in SMALL:
+        grid.run(replace(small, name=name))
+    assert collected == [False, True, True, True, True], "once: what comes after reads it"
+    alone = config.out.with_name("alone")
+    alone.mkdir()
+    monkeypatch.setattr(steering, "collect_utterances", said)
+    for key, name in (("trained_d2_l2_start", "latent"), ("cloned_map", "clone")):
+        path, _, _ = steering.train_mapping(cells_of_sweep.mapping_config(small, CELLS[key].mapping, 0), alone)
+        assert path.read_bytes() == (config.out / f"cells/{key}/seed_0/{name}.safetensors").read_bytes()
+    cells_of_sweep.train.train_seed(cells_of_sweep.training_config(small, CELLS["latent"]), 0, alone)
+    policies = [folder / "seed_0/policy.safetensors" for folder in (alone, config.out / "cells/latent")]
+    assert policies[0].read_bytes() == policies[1].read_bytes()
+    assert not (config.out / "cells/latent/seed_0/round_0/buffer.safetensors").exists()
+
+
+def test_a_sweep_keeps_its_device_and_its_encoder(config, tmp_path):
+    asked = replace(config, device="meta", dtype="bfloat16")
+    mapping = cells_of_sweep.mapping_config(asked, CELLS["cloned"].mapping, 0)
+    for arguments in (evaluate.Config.of(asked).env(), mapping.env(), asked.env()):
+        assert (arguments["device"], arguments["dtype"]) == ("meta", "bfloat16")
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "config.json").write_text("{}")
+    begun = replace(config, coherence=encoder)
+    files = [encoder / "config.json"]
+    open_run(begun.out, "sweep", begun, files, CHANGEABLE)
+    with pytest.raises(ValueError, match="was begun with coherence"):
+        grid.run(config)
+    files[0].write_text("other")
+    with pytest.raises(ValueError, match=r"was begun with .*config\.json"):
+        grid.run(begun)
 
 
 def measured(label: str, level: float, perplexity: float = 2.0) -> Measured:
