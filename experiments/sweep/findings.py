@@ -47,7 +47,11 @@ class Measured:
 
     def measure(self, name: str) -> tuple[float, float]:
         """Return a language measure's mean over seeds and half its 95% interval; NaN where it was not measured."""
-        return mean_ci95([of_seed.get(name, float("nan")) for of_seed in self.language])
+        return mean_ci95(self.by_seed(name))
+
+    def by_seed(self, name: str) -> np.ndarray:
+        """Return a language measure, `(seeds,)`; NaN where it was not measured."""
+        return np.array([of_seed.get(name, float("nan")) for of_seed in self.language])
 
 
 Found = Mapping[str, Measured]  # by key
@@ -166,14 +170,16 @@ def about_language(found: Found) -> list[str]:
 
 
 def shifts(cell: Measured, unsteered: Measured) -> list[str]:
-    """Return how each measure of language of a cell stands to the unsteered model's."""
+    """Return how each measure of language of a cell stands to the unsteered model's, seed by seed.
+
+    Cells of one seed play the same scenarios with the same dice, so what counts is the interval of the difference.
+    """
     said = []
     for name, label in LANGUAGE_MEASURES.items():
-        (value, half), (start, other) = cell.measure(name), unsteered.measure(name)
-        if np.isfinite([value, start]).all():
-            apart = abs(value - start) > np.nan_to_num(half) + np.nan_to_num(other)
-            told = "the intervals do not meet" if apart else "the intervals meet"
-            said.append(f"{label} {pm((value, half))} against {pm((start, other))} unsteered, {told}")
+        gap = mean_ci95(cell.by_seed(name) - unsteered.by_seed(name))
+        if np.isfinite(gap[0]):
+            pair = f"{pm(cell.measure(name))} against {pm(unsteered.measure(name))} unsteered"
+            said.append(f"{label} {pair}, a difference of {with_zero(gap)}")
     return said
 
 
@@ -184,7 +190,9 @@ def pm(interval: tuple[float, float]) -> str:
 
 
 def with_zero(interval: tuple[float, float]) -> str:
-    """Return a difference with its interval, and whether zero is in it."""
+    """Return a difference with its interval, and whether zero is in it; of one seed that cannot be told."""
+    if not np.isfinite(interval[1]):
+        return f"{pm(interval)} (one seed: whether it is zero cannot be told)"
     return f"{pm(interval)} ({'zero excluded' if abs(interval[0]) > interval[1] else 'zero not excluded'})"
 
 

@@ -224,11 +224,24 @@ def test_the_answer_on_language_compares_steered_with_own_weights():
     levels = {UNSTEERED: 1.0} | dict.fromkeys(keys, 1.5) | {"sac": 2.0, "reinforce_0.0003": 2.2}
     said = answers(cells(levels, {"reinforce_0.0003": 9.0}))[QUESTIONS[1]]
     assert said[0].startswith("Best with steered: SAC, gain 1.00")
-    assert (
-        "perplexity under the unsteered model 2.00 ± 0.05 against 2.00 ± 0.05 unsteered, the intervals meet" in said[0]
-    )
+    alike = "2.00 ± 0.05 against 2.00 ± 0.05 unsteered, a difference of 0.00 ± 0.00 (zero not excluded)"
+    assert f"perplexity under the unsteered model {alike}" in said[0]
     assert said[1].startswith("Best with own weights: REINFORCE on the LM, rate 0.0003, gain 1.20")
-    assert "9.00 ± 0.05 against 2.00 ± 0.05 unsteered, the intervals do not meet" in said[1]
+    other = "9.00 ± 0.05 against 2.00 ± 0.05 unsteered, a difference of 7.00 ± 0.00 (zero excluded)"
+    assert other in said[1]
+
+
+def test_language_is_compared_seed_by_seed():
+    def cell(*perplexities: float) -> Measured:
+        return Measured("", [], [{"perplexity": value} for value in perplexities], [])
+
+    unsteered = cell(2.0, 3.0, 4.0)
+    (said,) = findings.shifts(cell(2.5, 3.5, 4.51), unsteered)
+    assert "a difference of 0.50 ± 0.01 (zero excluded)" in said, "intervals of the two would meet"
+    (said,) = findings.shifts(cell(2.5, 2.9, 4.5), unsteered)
+    assert "(zero not excluded)" in said
+    (said,) = findings.shifts(cell(9.0), cell(2.0))
+    assert said.endswith("a difference of 7.00 (one seed: whether it is zero cannot be told)")
 
 
 def test_self_cloning_is_compared_with_what_was_cloned():
