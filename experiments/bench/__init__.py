@@ -139,7 +139,7 @@ def _hf_batch(
     """Step by plain `transformers`: forward for the state, `generate` for the reply and for the partner's."""
     prompts = lm.prompts.render_batch(dialogues, [AGENT] * len(dialogues))
     embeds, mask = _left_padded(lm, prompts)
-    plain(inputs_embeds=embeds, attention_mask=mask, output_hidden_states=True).hidden_states[-1][:, -1]
+    plain.base_model(inputs_embeds=embeds, attention_mask=mask).last_hidden_state[:, -1]
     said = lm.decode(_hf_generate(config, plain, *_left_padded(lm, prompts, prefix)))
     answered = [d.said(AGENT, text) for d, text in zip(dialogues, said, strict=True)]
     prompts = lm.prompts.render_batch(answered, [PARTNER] * len(answered))

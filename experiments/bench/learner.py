@@ -102,7 +102,8 @@ def _speed(config: Config) -> list[ResultRow]:
         OURS: lambda: ours.train(buffer, ours.steps + steps, progress=False),
         THEIRS: lambda: theirs.train(steps, config.batch_size),
     }
-    rates = {name: np.array([steps / timed(way) for _ in range(config.repeats + 1)][1:]) for name, way in ways.items()}
+    seconds = [[timed(way) for way in ways.values()] for _ in range(config.repeats + 1)][1:]  # in turn: pairs
+    rates = dict(zip(ways, steps / np.array(seconds).T, strict=True))
     found = [
         ResultRow(name, "gradient_steps_per_second", *mean_ci95(values), config.repeats, 1)
         for name, values in rates.items()

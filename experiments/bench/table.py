@@ -27,6 +27,7 @@ from experiments.bench.steps import begin, full_length, make_core, random_lm, ti
 from experiments.run_folder import ResultRow, model_files, open_run, write_results, write_text
 from experiments.statistics import mean_ci95
 
+MANY, FEW = 256, 64  # rows whose rates are compared
 Ways = tuple[Callable[[], object], Callable[[], object] | None]  # ours, and how it would be done otherwise
 
 
@@ -52,6 +53,8 @@ class Config:
     """Length of every reply; nothing stops early."""
     judge: str | None = "social_score"
     """Reward whose cost is measured; None: none."""
+    compile: bool = False
+    """Measure replies by compiled layers too: takes minutes, and a C++ compiler."""
     repeats: int = 3
     """Measured steps a cell."""
     threads: int = 2
@@ -68,11 +71,15 @@ def run(config: Config) -> Path:
     for size in config.sizes:
         lm = random_lm(size, seed=config.seed)
         with full_length(lm):
-            for position, rows in product(config.positions, config.rows):
-                mean, ci95 = mean_ci95(_rates(config, lm, position, rows))
-                row = ResultRow(f"{size} {position} {rows} rows", "turns_per_second", mean, ci95, config.repeats, 1)
-                found.append(row)
-                show([row])
+            for position in config.positions:
+                rates = {rows: np.array(_rates(config, lm, position, rows)) for rows in config.rows}
+                measured = {(f"{rows} rows", "turns_per_second"): values for rows, values in rates.items()}
+                if {MANY, FEW} <= set(rates):
+                    measured[f"{MANY} rows", f"times_{FEW}_rows"] = rates[MANY] / rates[FEW]
+                for (name, metric), values in measured.items():
+                    row = ResultRow(f"{size} {position} {name}", metric, *mean_ci95(values), config.repeats, 1)
+                    found.append(row)
+                    show([row])
     costs = _measured_costs(config)
     show(costs)
     write_results(out, found + costs)
@@ -94,6 +101,8 @@ def _measured_costs(config: Config) -> list[ResultRow]:
     lm = random_lm(config.costs, seed=config.seed)
     with full_length(lm):
         ways = _products(config, lm) | _history(config, lm) | _decoding(config, lm) | _besides(config, lm)
+        if config.compile:
+            ways |= _compiled(config, lm)
         found = []
         for name, (ours, otherwise) in ways.items():
             seconds = {"milliseconds": [], "milliseconds_otherwise": []}
@@ -201,6 +210,20 @@ def _decoding(config: Config, lm: FrozenLM) -> dict[str, Ways]:
     }
 
 
+def _compiled(config: Config, lm: FrozenLM) -> dict[str, Ways]:
+    """Return what whole replies cost, prompt and tokens: as they are done, or by compiled layers."""
+    core = make_core(lm, config.cost_rows, "start", config.reply_tokens)
+    begin(core, lm, config.history_tokens, config.reply_tokens, (config.seed, 0))
+    prompts = lm.prompts.render_batch([state.dialogue for state in core.states], [AGENT] * config.cost_rows)
+    asked = np.random.default_rng(config.seed).random((config.cost_rows, config.reply_tokens))
+    other = random_lm(config.costs, seed=config.seed)
+    other.stop_ids = lm.stop_ids
+    other.model.base_model.compile(dynamic=True)
+    sampling = Sampling(config.reply_tokens)
+    name = "replies: layers as they are, or compiled"
+    return {name: (lambda: lm.generate(prompts, asked, sampling), lambda: other.generate(prompts, asked, sampling))}
+
+
 def _besides(config: Config, lm: FrozenLM) -> dict[str, Ways]:
     """Return what a step costs outside the model."""
     core = make_core(lm, config.cost_rows, "start", config.reply_tokens)
@@ -225,16 +248,20 @@ def _besides(config: Config, lm: FrozenLM) -> dict[str, Ways]:
 def _tables(config: Config, found: list[ResultRow], costs: list[ResultRow]) -> str:
     """Return both tables in Markdown."""
 
-    def cell(row: ResultRow | None) -> str:
-        return "" if row is None else f"{row.value:.1f} ± {row.ci95:.1f}"
+    def cell(row: ResultRow | None, form: str = ".1f") -> str:
+        return "" if row is None else f"{row.value:{form}} ± {row.ci95:{form}}"
 
     lines = [f"Turns per second; {config.history_tokens}-token prompts, {config.reply_tokens}-token replies by both, "]
     lines[0] += f"{config.threads} CPU threads; mean ± 95% interval of {config.repeats} steps."
-    lines += ["", "| model | prefix | " + " | ".join(f"{rows} rows" for rows in config.rows) + " |"]
-    lines += ["| --- " * (2 + len(config.rows)) + "|"]
-    by_name = {row.system: row for row in found}
+    columns = {f"{rows} rows": (f"{rows} rows", "turns_per_second", ".1f") for rows in config.rows}
+    if {MANY, FEW} <= set(config.rows):
+        columns[f"{MANY} over {FEW} rows"] = (f"{MANY} rows", f"times_{FEW}_rows", ".2f")
+    lines += ["", "| model | prefix | " + " | ".join(columns) + " |", "| --- " * (2 + len(columns)) + "|"]
+    by_name = {(row.system, row.metric): row for row in found}
     for size, position in product(config.sizes, config.positions):
-        cells = [cell(by_name[f"{size} {position} {rows} rows"]) for rows in config.rows]
+        cells = [
+            cell(by_name.get((f"{size} {position} {name}", metric)), form) for name, metric, form in columns.values()
+        ]
         lines.append(f"| {size} | {position} | " + " | ".join(cells) + " |")
     lines += ["", f"Milliseconds a step of {config.cost_rows} dialogues ({config.costs}).", ""]
     lines += ["| cost: as it is done, or otherwise | as it is done | otherwise |", "| --- | --- | --- |"]

@@ -11,7 +11,7 @@ import torch
 
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.steering import pca_mapping
-from experiments import resume, train
+from experiments import bench, resume, train
 from experiments.__main__ import main
 from experiments.bench import VERBS, big, learner, steps, table, workers
 
@@ -28,18 +28,24 @@ def test_help(verb, capsys):
     assert stop.value.code == 0 and f"bench {verb}" in capsys.readouterr().out
 
 
-def test_table(tmp_path):
+def test_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "MANY", 3)
+    monkeypatch.setattr(table, "FEW", 1)
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))  # it takes minutes
     config = table.Config(
         out=tmp_path, sizes=("tiny",), rows=(1, 3), positions=("start", "end"), costs="tiny", cost_rows=3, repeats=2,
-        history_tokens=64, reply_tokens=4, judge=None, threads=1,
+        history_tokens=64, reply_tokens=4, judge=None, threads=1, compile=True,
     )  # fmt: skip
     found = results(table.run(config))
     cells = {system for system, metric in found if metric == "turns_per_second"}
     assert cells == {f"tiny {position} {rows} rows" for position in ("start", "end") for rows in (1, 3)}
     costs = {system for system, metric in found if metric == "milliseconds"}
-    assert len(costs) == 10 and all(value > 0 for value in found.values())
+    assert {metric for system, metric in found if system == "tiny end 3 rows"} == {"turns_per_second", "times_1_rows"}
+    assert len(compiled) == 1 and len(costs) == 11 and all(value > 0 for value in found.values())
     written = (tmp_path / "table.md").read_text()
-    assert "| tiny | end | " in written and all(f"| {cost} | " in written for cost in costs)
+    assert "| 3 rows | 3 over 1 rows |" in written and "| tiny | end | " in written
+    assert all(f"| {cost} | " in written for cost in costs)
 
 
 def test_a_measured_step_has_the_length_that_was_asked_for():
@@ -82,6 +88,26 @@ def test_learner(tmp_path):
     found = results(learner.run(config))
     assert found["td3_bc", "times_as_fast"] > 0 and ("td3_bc - sb3_td3", "mean_return_of_the_curve") in found
     assert (tmp_path / "curve.png").stat().st_size > 0
+
+
+def test_the_learners_are_measured_in_turn(monkeypatch):
+    timed = []
+    monkeypatch.setattr(learner, "timed", lambda way: timed.append(way) or 1.0 + len(timed))
+    config = learner.Config(obs_dim=4, action_dim=2, hidden=(8,), batch_size=4, gradient_steps=1, repeats=3)
+    found = {(row.system, row.metric): row.value for row in learner._speed(config)}
+    assert timed[::2] == [timed[0]] * 4 and timed[1::2] == [timed[1]] * 4 and timed[0] is not timed[1]
+    assert found["td3_bc", "times_as_fast"] == pytest.approx(np.mean([5 / 4, 7 / 6, 9 / 8]))
+
+
+def test_transformers_way_takes_the_state_without_a_prediction_for_each_token():
+    lm = steps.random_lm("tiny")
+    core = steps.make_core(lm, 2, "start", 2)
+    steps.begin(core, lm, 64, 2, (0, 0))
+    lengths = []
+    lm.model.lm_head.register_forward_hook(lambda module, given, logits: lengths.append(logits.shape[1]))
+    mapped = torch.zeros(2, 2, lm.hidden_size)
+    bench._hf_batch(bench.Config(reply_tokens=2), lm, lm.model, [state.dialogue for state in core.states], mapped)
+    assert set(lengths) == {1}
 
 
 def test_our_gradients_move_the_actor_that_acts():
