@@ -22,6 +22,7 @@ from agents.td3_bc import TD3BC, TD3BCConfig
 
 ROUND_SEEDS = 1_000_000  # a round's number times this is added to the seed of its dialogues
 BUFFER = "buffer.safetensors"
+CHECKPOINT_EVERY = 250  # gradient steps: seconds of work
 FEW_TRANSITIONS = TD3BCConfig(learning_rate=1e-3, critics=5, dropout=0.5, layer_norm=True)
 """TD3+BC for some thousands of transitions, which the paper's settings would learn by heart."""
 
@@ -82,7 +83,14 @@ def train_in_rounds(
         buffers.append(collect(env, explorer, int(end - begin), seed, path=path, progress=progress))
         whole = ReplayBuffer.joined(buffers)
         learner = TD3BC(whole.obs_dim, whole.action_dim, settings)
-        learner.train(whole, plan.steps, logger=tensorboard_logger(place), checkpoint_dir=place, progress=progress)
+        learner.train(
+            whole,
+            plan.steps,
+            logger=tensorboard_logger(place),
+            checkpoint_dir=place,
+            checkpoint_every=CHECKPOINT_EVERY,
+            progress=progress,
+        )
         explorer = ExploringPolicy(learner.policy(), random, plan.noise, plan.random_share)
         spent = getattr(env.unwrapped, "scalars", dict)()
         for tag, value in (spent | dict(measure(int(end), learner.policy()) if measure else {})).items():

@@ -8,14 +8,20 @@ import signal
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.torch import load_file
 from tqdm import tqdm
 
+from agents.checkpoint import load_tree
 from experiments import train
 from experiments.run_folder import ResultRow, open_run, write_json, write_results
 
+# Collected and fitted in pieces that take seconds, so that kills fall within phases: a round's buffer is saved every 32
+# steps of these few rows, its fit every 250
+SHORT = train.Config(seeds=1, transitions=960, steps=600, rounds=3, rows=4, evaluation_episodes=12)
+KILLS = "kills.json"
 SPAWN = multiprocessing.get_context("spawn")  # each attempt is a new interpreter, as after a power cut
 
 
@@ -26,12 +32,12 @@ class Config:
     out: Path = Path("runs/resume")
     """Run folder; `unbroken` and `broken` in it, which must not be there yet."""
     kills: int = 10
-    """How often the run is killed (SIGKILL)."""
+    """How often the run is killed (SIGKILL); all in all it runs about twice as long as the unbroken one."""
     threads: int = 1
     """CPU threads of both."""
     seed: int = 0
     """Of the moments."""
-    train: train.Config = field(default_factory=lambda: train.Config(seeds=1, transitions=1_280, steps=600, rounds=4))
+    train: train.Config = field(default_factory=lambda: SHORT)
     """What is trained; its `out` is not used."""
 
 
@@ -49,14 +55,17 @@ def run(config: Config) -> Path:
     out = open_run(config.out, "resume", config)
     started, ended = _watched(config, folders["unbroken"], None)
     moments = np.random.default_rng(config.seed).uniform(0, 2 * (ended - started) / (config.kills + 1), config.kills)
+    kills = []
     for number, moment in enumerate(tqdm(moments, desc="kills", unit="kill")):
         if _watched(config, folders["broken"], float(moment)) is not None:
             raise ValueError(f"the run ended before kill {number + 1} of {config.kills}: train longer, or kill it less")
+        kills.append({"seconds": float(moment), **_place(folders["broken"], config.train)})
+        write_json(out / KILLS, kills)
     _watched(config, folders["broken"], None)
     differing, compared = _differences(*folders.values())
-    write_json(out / "moments.json", moments.tolist())
     rows = [
         ResultRow("run", "kills", config.kills, None, 1, 1),
+        ResultRow("run", "kills_within_a_phase", sum(0 < kill["share"] < 1 for kill in kills), None, config.kills, 1),
         ResultRow("run", "seconds_unbroken", ended - started, None, 1, 1),
         ResultRow("run", "files_compared", len(compared), None, 1, 1),
         ResultRow("run", "files_that_differ", len(differing), None, len(compared), 1),
@@ -96,6 +105,25 @@ def _watched(config: Config, folder: Path, moment: float | None) -> tuple[float,
     if process.exitcode != 0:
         raise RuntimeError(f"the run in {folder} ended with exit status {process.exitcode}")
     return started, time.perf_counter()
+
+
+def _place(folder: Path, settings: train.Config) -> dict[str, Any]:
+    """Return where a kill fell: the newest state that it left, and how much of its phase that holds, in [0, 1].
+
+    A share between the two means that the run goes on in the middle of collecting or of fitting.
+    """
+    states = sorted(folder.glob("**/*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    if not states:
+        return {"state": None, "share": 0.0}
+    tree = load_tree(states[-1])
+    share = 1.0
+    if "shape" in tree:  # a buffer
+        share = len(tree["reward"]) / tree["shape"]["capacity"]
+    elif "counters" in tree:  # Stable-Baselines3's
+        share = tree["counters"]["num_timesteps"] / settings.transitions
+    elif "steps" in tree:
+        share = tree["steps"] / settings.steps
+    return {"state": str(states[-1].relative_to(folder)), "share": min(1.0, share)}
 
 
 def _train(settings: train.Config, threads: int, marker: Path) -> None:

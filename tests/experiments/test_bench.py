@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from agents.buffers import ReplayBuffer
+from agents.rounds import CHECKPOINT_EVERY
+from agents.td3_bc import TD3BC, TD3BCConfig
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.steering import pca_mapping
 from experiments import bench, resume, train
@@ -149,6 +152,9 @@ def test_a_run_that_is_killed_ends_as_the_unbroken_one(model_folder, tmp_path):
     config = resume.Config(out=tmp_path / "resume", kills=2, train=trained)
     found = results(resume.run(config))
     assert found["run", "files_that_differ"] == 0 and found["run", "files_compared"] >= 3
+    kills = json.loads((tmp_path / "resume" / resume.KILLS).read_text())
+    assert len(kills) == 2 and all(0 <= kill["share"] <= 1 for kill in kills)
+    assert found["run", "kills_within_a_phase"] == sum(0 < kill["share"] < 1 for kill in kills)
     policy = tmp_path / "resume/broken/seed_0/best_of_n.safetensors"
     spoil(policy)
     assert resume._differences(tmp_path / "resume/unbroken", tmp_path / "resume/broken")[0] == [
@@ -156,6 +162,24 @@ def test_a_run_that_is_killed_ends_as_the_unbroken_one(model_folder, tmp_path):
     ]
     with pytest.raises(FileExistsError, match="is there already"):
         resume.run(config)
+
+
+def test_a_kill_is_placed_by_the_newest_state(tmp_path):
+    settings = resume.Config().train
+    assert resume._place(tmp_path, settings) == {"state": None, "share": 0.0}
+    buffer = ReplayBuffer(8, 2, 1)
+    buffer.add(*(np.zeros((2, *size), np.float32) for size in ((2,), (1,), (2,), (), ())))
+    buffer.save(tmp_path / "round_0" / "buffer.safetensors")
+    assert resume._place(tmp_path, settings) == {"state": "round_0/buffer.safetensors", "share": 0.25}
+    learner = TD3BC(2, 1, TD3BCConfig(hidden=(4,), batch_size=2))
+    learner.train(buffer, 300, checkpoint_dir=tmp_path / "round_0", progress=False)
+    assert resume._place(tmp_path, settings) == {"state": "round_0/td3_bc.safetensors", "share": 0.5}
+
+
+def test_phases_are_saved_in_their_middle():
+    settings = resume.Config().train
+    assert settings.steps > 2 * CHECKPOINT_EVERY
+    assert 2 * 32 * settings.rows < settings.transitions / settings.rounds, "steps of `collect` between two states"
 
 
 def spoil(path: Path) -> None:
