@@ -108,7 +108,7 @@ def fit(
     """Minimise `loss(batch, generator)["loss"]` by Adam, its rate falling linearly to zero; the seed sets batches."""
     parameters = list(parameters)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    rng, generator = np.random.default_rng(seed), torch.Generator(parameters[0].device).manual_seed(seed)
     bar = tqdm(range(steps), desc=description, unit="step", leave=False)
     for step in bar:
         for group in optimizer.param_groups:
