@@ -46,7 +46,8 @@ def read_completion(content: bytes) -> ChatAnswer:
     """Return the first choice of a chat completion's body.
 
     Raises:
-        Unanswered: the body is no UTF-8, no JSON, or no chat completion (all of which may pass: a cut connection).
+        Unanswered: the body is no UTF-8 (nor are its texts: `"\\ud83d"` is half a character), no JSON, or no chat
+            completion (all of which may pass: a cut connection).
     """
     try:
         body = json.loads(content.decode("utf-8"))
@@ -56,7 +57,8 @@ def read_completion(content: bytes) -> ChatAnswer:
         finish = choice.get("finish_reason")
         usage = body.get("usage") or {}
         tokens = (usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
-    except UnicodeDecodeError:
+        f"{text}{refusal}{finish}".encode()
+    except UnicodeError:
         raise Unanswered("the answer is no UTF-8") from None
     except (ValueError, RecursionError):
         raise Unanswered("the answer is no JSON") from None

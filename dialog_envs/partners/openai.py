@@ -19,7 +19,8 @@ class OpenAIPartner:
 
     The partner's situation is the system message, its own turns are the assistant's, the agent's the user's. Each row
     sends a seed from its own stream, which a server may heed or not. A row whose request fails (after the client's own
-    attempts), or that gets an empty answer, fails for good; the others go on.
+    attempts), or that gets an empty answer or one that the server's filter cut, fails for good; the others go on. An
+    answer that ends at the longest length is said as it is, as a local model's.
 
     Args:
         chat: the server's client.
@@ -56,5 +57,7 @@ class OpenAIPartner:
 def _words(answer: ChatAnswer | ChatError) -> str | Failure:
     if isinstance(answer, ChatError):
         return Failure(str(answer), final=True)
+    if answer.finish == "content_filter":
+        return Failure("the server's filter cut the answer", final=True)
     text = " ".join((answer.text or answer.refusal).split())[:LONGEST_TURN]
     return text or Failure("the server's answer is empty", final=True)

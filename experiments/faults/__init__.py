@@ -42,6 +42,7 @@ FAULTS = {
     "dropped connection": lambda told: loopback.drop,
     "huge reply": loopback.huge,
     "invalid UTF-8": loopback.invalid_utf8,
+    "half a character": loopback.half_character,
 }
 
 

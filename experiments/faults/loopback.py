@@ -76,6 +76,11 @@ def invalid_utf8(text: str = WORDS) -> Act:
     return body(json.dumps(completion(text + " caf#")).encode().replace(b"#", b"\xe9"))
 
 
+def half_character(text: str = WORDS) -> Act:
+    """Answer with these words and an escape that JSON takes and UTF-8 does not know."""
+    return says(text + "\ud83d")
+
+
 def stall(handler: Handler) -> None:
     """Do not answer."""
     handler.server.closing.wait(STALL)

@@ -70,6 +70,8 @@ def test_words_are_made_one_line_and_of_bounded_length(rows_of):
         (says(""), "the server's answer is empty"),
         (says(" \n "), "the server's answer is empty"),
         (says(None), "no text"),
+        (says("half of", finish="content_filter"), "the server's filter cut the answer"),
+        (loopback.half_character(), "no UTF-8"),
         (loopback.truncated(), "no JSON"),
     ],
 )
@@ -81,6 +83,11 @@ def test_a_row_that_fails_fails_for_good_and_alone(rows_of, act, message):
         first, second, third = partner_of(server).reply(rows_of(3))
     assert (first, third) == ("fine.", "fine.")
     assert isinstance(second, Failure) and message in second.error and second.final
+
+
+def test_an_answer_of_the_longest_length_is_said(rows_of):
+    with serving(says("it was a long", finish="length")) as server:
+        assert partner_of(server).reply(rows_of(1)) == ["it was a long"]
 
 
 def test_a_refusal_is_what_the_partner_says(rows_of):

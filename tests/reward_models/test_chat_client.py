@@ -81,6 +81,8 @@ FAULTS = {
     "cut short": (loopback.cut_short(), "connection failed"),
     "dropped": (loopback.drop, "connection failed"),
     "invalid utf-8": (loopback.invalid_utf8(), "no UTF-8"),
+    "half a character": (loopback.half_character(), "no UTF-8"),
+    "half a character in a refusal": (says(None, refusal="no \udc00"), "no UTF-8"),
     "huge": (loopback.huge(), "longer than 1048576 bytes"),
     "stalled": (loopback.stall, "no answer within 0.5 s"),
     "slow drip": (loopback.drip(), "no answer within 0.5 s"),
