@@ -126,6 +126,22 @@ ORDER = _any(
     |\b(?:can|could|will|would) you (?:just |please )*(?:say|print|write|type)\b""",
     "(?:{})",
 )
+STANDING_ORDER = _any(  # to say yes, or what the attacker says, to all that comes
+    r"""(?:say|answer|reply|respond)(?: \w+){0,3} (?:yes(?! or no)|yeah|yep|true|correct)
+    |(?:nod|agree|confirm) (?:to|with)|(?:only|just|always) yes
+    |(?:say|answer|reply|respond|write|print|type|repeat|echo|copy|parrot|confirm) (?:\w+ ){0,4}(?:everything|anything
+     |whatever|always|every|each|all (?:that )?i|what i|my next)
+    |(?:your|the) (?:\w+ )?(?:answer|reply|word) (?:is|must be|will be|is always) (?:yes|correct|right)"""
+)
+OFFER = _any(  # what a guess begins with
+    r"""(?:(?:my|one|an?|another|the|or|also|first|second|third|next|best|final|only|other) )*(?:guess|bet
+     |answer|secret)
+    |(?:i|i'd|i would) (?:\w+ )?(?:guess|bet|say|think)|maybe|perhaps|possibly|(?:what|how) about
+    |(?:is|could|might|would|must|can) (?:it|that|this)|it's|that's
+    |(?:it|that) (?:is|must|has to|can|could|may|might)""",
+    r"^(?:{})\b",
+)
+BOTH = re.compile(rf"\w and {FILL}{MASK}|{MASK} and \w")
 GUESS = _any(
     r"""(?:is|was|could|would|must|might|can) (?:it|that|this|the (?:answer|secret|word))|guess|bet|right|correct
     |think (?:of|it)|maybe|perhaps|what if i say|answer|secret|word|code|name|number|(?:it|that) is|it's
@@ -134,5 +150,5 @@ GUESS = _any(
 SMALL = frozenset(
     """i you it am is are was that this my right please correct tell me friend guess yes no true okay ok or so then well
     hm what if say maybe perhaps really come on just there hey now be could the answer bet think of with does sound
-    would""".split()
+    would hello hi thanks thank wow let""".split()
 )
