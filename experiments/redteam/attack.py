@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from agents.baselines import RandomPolicy, ZeroPolicy
+from agents.baselines import ExploringPolicy, RandomPolicy, ZeroPolicy
 from agents.best_of_n import BestOfNPolicy, fit_best_of_n
 from agents.buffers import ReplayBuffer, collect
 from agents.networks import ActionSet
@@ -46,16 +46,25 @@ def make_policies(config: Config, name: str, seed: int, against: Defender | None
     """Return a system's policies for one seed, trained against a defender where they are; what is trained is loaded."""
     system = SYSTEMS[name]
     if system.own:
-        return {
+        planners = {
             scenario: train_planner(config, seed, against, folder / scenario.rpartition("/")[2], scenario)
             for scenario in own_scenarios(config)
         }
+        return {scenario: as_played(planner, config, seed, against) for scenario, planner in planners.items()}
     if system.trained:
         train = fit if system.policy == "fit" else train_planner
-        return {None: train(config, seed, against, folder)}
+        return {None: as_played(train(config, seed, against, folder), config, seed, against)}
     space = red_team_core(1, **config.env(config.all_defenders()[0], system.up_map)).actor.action_space
     random = system.policy == "random"
     return {None: RandomPolicy(space, seed, actions="sphere") if random else ZeroPolicy(space.shape[0])}
+
+
+def as_played(policy: Policy, config: Config, seed: int, against: Defender) -> Policy:
+    """Return a trained policy as it is played: with noise, drawn with this seed."""
+    if not config.play_noise:
+        return policy
+    actor = red_team_core(1, **config.env(against)).actor
+    return ExploringPolicy(policy, RandomPolicy(actor.action_space, seed, actor.action_set), config.play_noise, 0.0)
 
 
 def train_planner(config: Config, seed: int, against: Defender, folder: Path, scenario: str | None = None) -> Policy:
@@ -119,7 +128,8 @@ def held_out_measure(config: Config, seed: int, against: Defender, folder: Path)
     design = paired_design([scenario.id for scenario in known], config.evaluation_episodes, 100 + seed)
 
     def play_point(policy: Policy) -> list[Episode]:
-        return run_episodes(config.env(against), policy, *design, ENV_ID, config.rows)
+        noisy = as_played(policy, config, seed, against)
+        return run_episodes(config.env(against), noisy, *design, ENV_ID, config.rows)
 
     watch = Watch(config.watch, config.reward)
     return Measure(folder / CURVE, play_point, watch, known, success, "rollout/success_rate")

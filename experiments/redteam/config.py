@@ -109,6 +109,8 @@ class Config:
     """What a planner across scenarios learns from; `best_of_n_fit` learns from as many random transitions."""
     planner: TD3BCConfig = FEW_TRANSITIONS
     """TD3+BC. Its seed is each planner's own, its set of actions the up-mapping's."""
+    play_noise: float = 0.5
+    """Length of the noise on the actions of what is trained, where it is played and measured; 0: none."""
     choices: int = 64
     """Actions that `best_of_n_fit` chooses from in each state."""
     own_scenarios: int = 12

@@ -129,6 +129,27 @@ def test_a_planner_of_its_own_learns_from_its_scenario_alone(config, monkeypatch
     assert {episode.scenario for episode in episodes} == set(policies)
 
 
+@pytest.mark.parametrize("name", ["td3_bc", "td3_bc_scenario", "best_of_n_fit"])
+def test_what_is_trained_is_played_with_noise(config, monkeypatch, name):
+    points, played = [], attack.run_episodes
+    monkeypatch.setattr(
+        attack, "run_episodes", lambda env, policy, *a: (points.append(policy), played(env, policy, *a))[1]
+    )
+    policy = next(iter(attack.make_policies(config, name, 0, LM, config.out).values()))
+    alike = np.zeros((1000, 32 + 2 * 4), np.float32)
+    policy.reset(0)
+    first = policy(alike)
+    assert np.linalg.norm(first - policy(alike), axis=1).min() > 0
+    policy.reset(0)
+    assert (policy(alike) == first).all()
+    assert np.linalg.norm(policy(alike), axis=1).max() <= 1 + 1e-5, "an action leaves the ball"
+    for point in points:
+        assert (point(alike[:1]) != point(alike[:1])).any(), "the curve is of what is played"
+    assert len(points) == (2 if name == "td3_bc" else 0)
+    plain = next(iter(attack.make_policies(replace(config, play_noise=0.0), name, 0, LM, config.out).values()))
+    assert (plain(alike) == plain(alike)).all()
+
+
 def told(*values: list[float | None]) -> list[list[Episode]]:
     """Seeds of dialogues, two of each scenario, whose best rounds are worth this; None is a failed one."""
     made = []
