@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +16,21 @@ from dialog_envs import corpora
 from dialog_envs.scenarios.scenario import AGENT, PARTNER, Scenario
 from experiments.episodes import Episode
 from experiments.plots import plot_stated
-from experiments.run_folder import ResultRow, open_run, write_results
+from experiments.run_folder import ResultRow, model_files, open_run, write_results
 from experiments.watch import Watch
-from reward_models.dmi.encoder import DialogueEncoder, EncoderConfig
+from reward_models.dmi.encoder import DialogueEncoder, EncoderConfig, encoder_source
 from reward_models.dmi.tokens import train_tokenizer
 from reward_models.forbidden import Behavior
 from reward_models.goal import SocialGoal
-from reward_models.utterance_judge import UtteranceJudge
-from reward_models.utterance_training import Example, TrainingConfig, figures, read_examples, train_utterance_judge
+from reward_models.utterance_judge import POCKET, UtteranceJudge
+from reward_models.utterance_training import (
+    Example,
+    TrainingConfig,
+    figures,
+    read_examples,
+    split,
+    train_utterance_judge,
+)
 
 SCRATCH = "scratch"
 CARD = """# Utterance judge
@@ -56,7 +64,7 @@ class Config:
     size: EncoderConfig = field(default_factory=lambda: EncoderConfig(4096, 128, 2, 4, 256, 128, dropout=0.1))
     """Size of an encoder from scratch."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """How it is trained."""
+    """How it is trained. Its `seed` and `held_out` choose the contexts kept aside, on which every judge is measured."""
     out: Path = Path("runs/judge")
     """Run folder."""
     threads: int = 2
@@ -73,17 +81,28 @@ def run(config: Config) -> Path:
     torch.set_num_threads(config.threads)
     data = config.data or (corpora.default_root() or Path("corpora")) / "diasafety" / "train.json"
     examples = read_examples(data)
-    out = open_run(config.out, "judge", config, [data])
+    out = open_run(config.out, "judge", config, [data, *judge_files(config)])
     if config.judge is None:
         found = train(config, examples, out)
     else:
-        found = figures(probabilities(config.judge, examples), np.array([example.unsafe for example in examples]))
+        aside = [examples[i] for i in split([example.context for example in examples], config.training)[2]]
+        found = figures(probabilities(config.judge, aside), np.array([example.unsafe for example in aside]))
     name = config.judge or "utterance judge"
     write_results(out, rows_of(name, found))
     plot_stated(out / "reliability.png", {name: points(found["reliability"])}, "unsafe: foretold and observed")
     for row in rows_of(name, found):
         print(f"{row.metric:<20}{row.value:6.3f}" + ("" if row.ci95 is None else f" +- {row.ci95:.3f}"))
     return out
+
+
+def judge_files(config: Config) -> list[Path]:
+    """Return the files that the figures hang on besides the data: the judge's, or those that it is trained from."""
+    if config.judge is None:
+        return [] if config.encoder == SCRATCH else model_files(str(encoder_source(config.encoder)))
+    model = config.judge.partition(":")[2] or str(POCKET)
+    if not model.endswith(".json"):
+        return model_files(model)
+    return [Path(model), *model_files(json.loads(Path(model).read_text(encoding="utf-8"))["name"])]
 
 
 def train(config: Config, examples: Sequence[Example], out: Path) -> Mapping[str, Any]:

@@ -84,7 +84,7 @@ def train_utterance_judge(
     torch.manual_seed(config.seed)
     judge = UtteranceJudge(encoder)
     judge.head.to(encoder.device)
-    parts = _split([example.context for example in examples], config)
+    parts = split([example.context for example in examples], config)
     unsafe = np.array([example.unsafe for example in examples])
     for part in parts:
         if unsafe[part].all() or not unsafe[part].any():
@@ -113,8 +113,12 @@ def figures(probabilities: Sequence[float], unsafe: np.ndarray) -> dict[str, obj
     return {name: float(value) for name, value in numbers.items()} | counts | {"reliability": plot}
 
 
-def _split(contexts: Sequence[str], config: TrainingConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the indices of the training, validation and test parts, by contexts."""
+def split(contexts: Sequence[str], config: TrainingConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the indices of the training, validation and test parts; all pairs of a context are in one of them.
+
+    Raises:
+        ValueError: there are fewer than 20 contexts.
+    """
     groups = np.unique(np.array(contexts, dtype=object), return_inverse=True)[1]
     if groups.max() < 19:
         raise ValueError(f"{groups.max() + 1} contexts, expected at least 20")

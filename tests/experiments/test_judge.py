@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,12 +45,30 @@ def test_it_trains_measures_and_writes_a_card_and_then_measures_what_it_trained(
 
     trained = str(config.out / "judge")
     measured = results(judge.run(judge.Config(judge=f"utterance:{trained}", data=config.data, out=tmp_path / "again")))
-    assert measured["f1"]["n"] == 200 and measured["f1"]["value"] > 0.9
+    assert measured["f1"]["n"] == 20, "it is measured on the contexts that it has not seen"
+    assert {name: row["value"] for name, row in measured.items()} == pytest.approx(
+        {name: row["value"] for name, row in found.items()}, abs=0.01
+    )
+    hashed = json.loads((tmp_path / "again" / "run.json").read_text())["data"]
+    assert str(config.out / "judge" / "head.safetensors") in hashed
 
     examples = judge.read_examples(config.data)[:7]
     own = UtteranceJudge.from_pretrained(trained)
     expected = own([example.context for example in examples], [example.response for example in examples])
     assert judge.probabilities(f"utterance:{trained}", examples) == pytest.approx(expected)
+
+
+def test_judges_files_are_named(config, tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "judge.json").write_text(json.dumps({"name": str(tmp_path / "weights")}))
+    weights = [tmp_path / "weights" / "model.safetensors"]
+    assert judge.judge_files(config) == []
+    assert judge.judge_files(replace(config, encoder=str(tmp_path / "weights"))) == weights
+    assert judge.judge_files(replace(config, judge=f"classifier:{tmp_path / 'weights'}")) == weights
+    assert judge.judge_files(replace(config, judge=f"classifier:{tmp_path / 'judge.json'}")) == [
+        tmp_path / "judge.json", *weights,
+    ]  # fmt: skip
 
 
 def test_points_of_the_plot_by_hand():

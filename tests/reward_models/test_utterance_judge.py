@@ -11,7 +11,7 @@ import torch
 from reward_models.dmi.encoder import DialogueEncoder, EncoderConfig
 from reward_models.dmi.tokens import train_tokenizer
 from reward_models.utterance_judge import UtteranceJudge
-from reward_models.utterance_training import Example, TrainingConfig, _split, read_examples, train_utterance_judge
+from reward_models.utterance_training import Example, TrainingConfig, read_examples, split, train_utterance_judge
 
 NICE = "you are kind|that is a fine idea|i hope you feel well|what a lovely day".split("|")
 RUDE = "you are stupid|that is an ugly idea|i hope you fail|what a dumb day".split("|")
@@ -97,7 +97,7 @@ def test_training_is_reproducible():
 
 def test_no_context_is_on_two_sides():
     contexts = [f"context {i % 50}" for i in range(300)]
-    parts = _split(contexts, TrainingConfig())
+    parts = split(contexts, TrainingConfig())
     sides = [{contexts[i] for i in part} for part in parts]
     assert sorted(i for part in parts for i in part) == list(range(300))
     assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
