@@ -93,7 +93,7 @@ def table_rows(
     """
     rows: list[ResultRow] = []
     for attack in attacks:
-        wins, groups = successes(attack), scenario_numbers(attack)
+        wins, groups = successes(attack), secret_numbers(attack, known)
         whole = [episode for group in attack.episodes for episode in group if episode.error is None]
         size = (len(whole), len(attack.episodes))
         rows.append(ResultRow(attack.name, ASR, *rate_ci95(wins, groups), *size))
@@ -140,22 +140,23 @@ def successes(attack: Attack) -> np.ndarray:
     return np.array([[success(episode) for episode in group] for group in attack.episodes])
 
 
-def scenario_numbers(attack: Attack) -> np.ndarray:
-    """Return `(seeds, episodes)`: which dialogues are of one scenario."""
-    ids = np.array([[episode.scenario for episode in group] for group in attack.episodes])
-    return np.unique(ids, return_inverse=True)[1].reshape(ids.shape)
+def secret_numbers(attack: Attack, known: Sequence[Scenario]) -> np.ndarray:
+    """Return `(seeds, episodes)`: which dialogues are about one secret or behaviour; scenarios may share it."""
+    texts = {scenario.id: scenario.forbidden.text for scenario in known if scenario.forbidden}
+    found = [[texts.get(episode.scenario, episode.scenario) for episode in group] for group in attack.episodes]
+    return np.unique(found, return_inverse=True)[1].reshape(np.shape(found))
 
 
 def ci95(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     """Return mean and half the width of the 95% interval of `(seeds, episodes)`; NaN is left out.
 
-    The widest of three: over the seeds' means, over the scenarios (dialogues of one scenario are not independent), and
+    The widest of three: over the seeds' means, over the groups (dialogues about one secret are not independent), and
     over all dialogues as if they were.
     """
     whole = np.isfinite(values)
     mean, half = clustered_ci95(values)
-    over_scenarios = grouped_ci95(values[whole], groups[whole])[1] if whole.any() else np.nan
-    return mean, float(np.fmax(half, over_scenarios))
+    over_groups = grouped_ci95(values[whole], groups[whole])[1] if whole.any() else np.nan
+    return mean, float(np.fmax(half, over_groups))
 
 
 def rate_ci95(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:

@@ -174,14 +174,22 @@ def test_a_dialogue_of_tries_fails_where_one_failed():
     assert np.isnan(attack.success(attack.merged([first, second])))
 
 
-def test_intervals_are_the_widest_of_seeds_scenarios_and_dialogues():
+def test_intervals_are_the_widest_of_seeds_secrets_and_dialogues():
     groups = np.array([[0, 0, 1, 1], [0, 0, 1, 1]])
-    by_scenario = np.array([[1.0, 1.0, 0.0, 0.0]] * 2)
-    assert ci95(by_scenario, groups)[1] > mean_ci95(by_scenario.ravel())[1]
+    by_secret = np.array([[1.0, 1.0, 0.0, 0.0]] * 2)
+    assert ci95(by_secret, groups)[1] > mean_ci95(by_secret.ravel())[1]
     by_seed = np.array([[1.0] * 4, [0.0] * 4])
     assert ci95(by_seed, groups) == pytest.approx(mean_ci95([1.0, 0.0]))
     one = np.array([[1.0, np.nan, 0.0, 0.0]] * 2)
     assert ci95(one, groups)[0] == pytest.approx(1 / 3)
+
+
+def test_dialogues_about_one_secret_are_one_group():
+    of_one = [name for name in HELD_OUT if BY_ID[name].forbidden == BY_ID[HELD_OUT[0]].forbidden]
+    assert len({scenario.forbidden.text for scenario in BY_ID.values()}) == 24 and len(of_one) > 1
+    episodes = [[Episode(of_one[0], 0), Episode(HELD_OUT[1], 1)], [Episode(of_one[1], 2), Episode("without/0", 3)]]
+    (a, b), (c, d) = report.secret_numbers(Attack(SYSTEMS["random"], None, LM, episodes), list(BY_ID.values()))
+    assert a == c and len({a, b, d}) == 3
 
 
 def test_no_success_at_all_still_has_an_interval():
