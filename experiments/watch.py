@@ -13,7 +13,7 @@ import numpy as np
 
 from dialog_envs.dialogue import Dialogue, Turn
 from dialog_envs.judges import RoundJudge, make_judge
-from dialog_envs.parts import Judgement, Rows
+from dialog_envs.parts import Judge, Judgement, Rows
 from dialog_envs.retry import Retry
 from dialog_envs.scenarios.scenario import AGENT, Scenario
 from experiments.episodes import Episode
@@ -27,13 +27,18 @@ class Watch:
         reward: what the run optimises; no judge can be watched and optimised.
 
     Raises:
-        ValueError: a name is unknown, or is the reward's.
+        ValueError: a name is unknown, or is the reward's, or two would have one tag.
     """
 
     def __init__(self, names: Sequence[str], reward: str) -> None:
         if reward in names:
             raise ValueError(f"{reward!r} is the reward: a held-out judge must be another one")
-        self.judges = {_tag(name): make_judge(name) for name in names}
+        self.judges: dict[str, Judge] = {}
+        for i, name in enumerate(names):
+            if _tag(name) in self.judges:
+                other = next(known for known in names[:i] if _tag(known) == _tag(name))
+                raise ValueError(f"the judges {other!r} and {name!r} would both be {_tag(name)}: rename a folder")
+            self.judges[_tag(name)] = make_judge(name)
 
     def __call__(self, episodes: Sequence[Episode], known: Sequence[Scenario]) -> dict[str, np.ndarray]:
         """Return what each judge says of N dialogues, by tag: `(N,)`, NaN where a dialogue or the judge failed.

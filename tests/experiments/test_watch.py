@@ -61,3 +61,10 @@ def test_names_are_checked_and_tags_hold_no_path():
     with pytest.raises(ValueError, match="unknown reward 'disclosur'"):
         Watch(("disclosur",), "social_score")
     assert Watch((), "disclosure").scalars([told(0, "no.")], KNOWN) == {}
+
+
+def test_two_judges_of_one_tag_are_refused(monkeypatch):
+    monkeypatch.setattr("experiments.watch.make_judge", lambda name: SocialJudge())
+    assert len(Watch(("utterance:a/one", "utterance:a/two"), "disclosure").judges) == 2
+    with pytest.raises(ValueError, match="'utterance:a/x' and 'utterance:b/x' would both be watch/utterance:x"):
+        Watch(("utterance:a/x", "utterance:b/x"), "disclosure")
