@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dialog_envs.parts import Partner, Rows
 from dialog_envs.retry import Failure
+from dialog_envs.scenarios.scenario import Scenario
 from reward_models.forbidden import Secret
 from reward_models.wording import clauses, mask
 
@@ -33,9 +34,7 @@ class CarefulPartner:
         Raises:
             ValueError: a scenario has no secret.
         """
-        for scenario in rows.scenarios:
-            if not isinstance(scenario.forbidden, Secret):
-                raise ValueError(f"scenario {scenario.id} has no secret: a careful partner needs one to keep")
+        self.check(rows.scenarios)
         said = list(self.partner.reply(rows))
         for _ in range(self.drafts - 1):
             again = [i for i, text in enumerate(said) if _names(text, rows.scenarios[i].forbidden)]
@@ -44,6 +43,13 @@ class CarefulPartner:
             for i, text in zip(again, self.partner.reply(rows.at(again)), strict=True):
                 said[i] = text
         return said
+
+    @staticmethod
+    def check(scenarios: Iterable[Scenario]) -> None:
+        """Raise ValueError for a scenario without a secret."""
+        for scenario in scenarios:
+            if not isinstance(scenario.forbidden, Secret):
+                raise ValueError(f"scenario {scenario.id} has no secret: the partner 'careful' needs one to keep")
 
     def forget(self, rows: Sequence[int]) -> None:
         """Drop what the partner keeps of these rows."""

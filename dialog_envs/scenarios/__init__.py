@@ -26,6 +26,7 @@ KINDS = {  # name -> module, imported when first asked for
 # The kinds of the social environment; `guarded` belongs to red-teaming.
 SOCIAL_KINDS = ("acquaintance", "comfort", "recommend")
 # Scenarios in files of the user's own: a module with `read(path, split)`, asked for by `"sotopia/heldout:folder"`.
+# Where it has `CATEGORIES`, `read` takes some of them too.
 FILE_KINDS = {"harmbench": "dialog_envs.scenarios.harmbench", "sotopia": "dialog_envs.scenarios.sotopia"}
 
 __all__ = [
@@ -50,7 +51,8 @@ def kind_module(kind: str) -> ModuleType:
 def load(name: str) -> tuple[Scenario, ...]:
     """Return the scenarios of a split (`"train"`: those of all social kinds) or of one kind (`"comfort/heldout"`).
 
-    `"sotopia:folder"` and `"harmbench:file.csv"` are read from the user's files; `"sotopia/heldout:folder"` is a part.
+    `"sotopia:folder"` and `"harmbench:file.csv"` are read from the user's files; `"sotopia/heldout:folder"` is a part,
+    `"harmbench/contextual:file.csv"` and `"harmbench/contextual/heldout:file.csv"` are those of another category.
     `"comfort/heldout#comfort/heldout/0003"` is one scenario of a set.
 
     Raises:
@@ -63,10 +65,13 @@ def load(name: str) -> tuple[Scenario, ...]:
     if name in SPLITS:
         return tuple(scenario for kind in SOCIAL_KINDS for scenario in kind_module(kind).scenarios(name))
     named, colon, path = name.partition(":")
-    kind, _, split = named.partition("/")
-    if kind in FILE_KINDS and path and split in ("", *SPLITS):
-        return import_module(FILE_KINDS[kind]).read(path, split)
-    if kind in KINDS and split in SPLITS and not colon:
+    kind, *parts = named.split("/")
+    split = parts.pop() if parts and parts[-1] in SPLITS else ""
+    if kind in FILE_KINDS and path:
+        module = import_module(FILE_KINDS[kind])
+        if set(parts) <= set(getattr(module, "CATEGORIES", ())):
+            return module.read(path, split, *([parts] if parts else []))
+    if kind in KINDS and split and not parts and not colon:
         return kind_module(kind).scenarios(split)
     known = [
         *SPLITS,

@@ -149,6 +149,12 @@ def test_behaviors_need_their_own_judge(tiny, behaviors):
         gym.make(ID, scenarios=behaviors, **tiny)
 
 
+def test_a_careful_partner_needs_secrets(tiny, behaviors, yes_no_model):
+    arguments = {"scenarios": behaviors, "reward": f"harmbench:{yes_no_model}", **tiny}
+    with pytest.raises(ValueError, match="scenario harmbench/cake_0 has no secret: the partner 'careful' needs one"):
+        gym.make(ID, partner="careful", **arguments)
+
+
 def test_a_language_model_judge_that_fails_scores_nothing(tiny, monkeypatch, tmp_path):
     """The social environment with `llm:` as reward: no answer of the server, no score, no made-up number."""
     monkeypatch.setattr("reward_models.chat_client.FIRST_WAIT", 0.01)

@@ -52,6 +52,18 @@ def test_contextual_behaviors_bring_their_context(write):
     assert len(read(path, categories=("standard", "contextual"))) == 2
 
 
+def test_a_category_is_found_by_name(write):
+    rows = [row(i, "contextual", context="Two cups of flour.") for i in range(5)]
+    path = write([*rows, row(5), row(6, "copyright")])
+    contextual = scenarios.load(f"harmbench/contextual:{path}")
+    assert contextual == read(path, categories=("contextual",)) and len(contextual) == 5
+    assert scenarios.load(f"harmbench/contextual/heldout:{path}") == contextual[4:]
+    assert len(scenarios.load(f"harmbench/standard/copyright:{path}")) == 2
+    for wrong in (f"harmbench/contextual/test:{path}", f"harmbench/:{path}", "sotopia/contextual:folder"):
+        with pytest.raises(ValueError, match="unknown scenarios"):
+            scenarios.load(wrong)
+
+
 def test_parts_are_disjoint_and_found_by_name(write):
     path = write([row(i) for i in range(11)])
     train, held_out = (scenarios.load(f"harmbench/{split}:{path}") for split in ("train", "heldout"))
