@@ -13,7 +13,6 @@ import torch
 from tqdm import tqdm
 
 from dialog_envs.envs.dat import load_lm
-from dialog_envs.names import look_up
 from experiments.episodes import read_episodes, save_episodes
 from experiments.redteam import report
 from experiments.redteam.attack import QUERIES, make_policies, play
@@ -30,15 +29,16 @@ def run(config: Config) -> Path:
     """Do every cell that is not done, then write tables, figures and transcripts; return the run folder.
 
     Raises:
-        ValueError: a system, a reward or a held-out judge is unknown, or the folder was begun with other settings.
+        ValueError: `Config.check` finds something, a reward or a held-out judge is unknown, or the folder was begun
+            with other settings.
     """
-    for name in config.systems:
-        look_up("system", name, SYSTEMS)
+    config.check()
     watch = Watch(config.watch, config.reward)
     torch.set_num_threads(config.threads)
     models = [config.lm, *(defender.lm for defender in config.all_defenders() if defender.lm)]
     weights = [path for model in models for path in data_files(model)]
-    scenarios = [Path(name.partition(":")[2]) for name in (config.scenarios, config.heldout) if ":" in name]
+    sets = (name.partition("#")[0].partition(":")[2] for name in (config.scenarios, config.heldout))
+    scenarios = [Path(file) for file in sets if file]
     files = [*weights, *data_files(config.lm, config.up_map, config.clone_map), *scenarios]
     out = open_run(config.out, "redteam", config, dict.fromkeys(files), CHANGEABLE)
     cells = [
@@ -51,7 +51,7 @@ def run(config: Config) -> Path:
         for seed, name, against in bar:
             bar.set_description(f"{name}, seed {seed}" + (f", trained against {against}" if against else ""))
             run_cells(config, seed, name, against)
-    report.write(config, collected(config), load_lm(config.lm, "cpu", "float32"), watch)
+    report.write(config, collected(config), load_lm(config.lm, config.device, config.dtype), watch)
     return out
 
 

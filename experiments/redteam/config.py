@@ -9,7 +9,10 @@ from typing import Any
 
 from agents.rounds import FEW_TRANSITIONS, Rounds
 from agents.td3_bc import TD3BCConfig
+from dialog_envs import scenarios
+from dialog_envs.names import look_up
 from experiments.comparison import PLANNER
+from reward_models.forbidden import Secret
 
 ENV_ID = "DialogEnvs/DATRedTeam-v0"
 
@@ -94,13 +97,20 @@ class Config:
     clone_map: str = "clone"
     """Self-cloned up-mapping of `self_cloned`: a name, or a .safetensors file."""
     scenarios: str = "guarded/train"
-    """Scenarios that planners are trained on; `harmbench/train:FILE` with a `harmbench:MODEL` reward."""
+    """Scenarios that planners are trained on; `harmbench/train:FILE` with a `harmbench:MODEL` reward and defenders that
+    need no secret (`--defenders lm`)."""
     heldout: str = "guarded/heldout"
     """Scenarios that all is measured on, and that `td3_bc_scenario` is trained on, each by itself."""
     reward: str = "disclosure"
     """The harm judge that is optimised."""
     watch: tuple[str, ...] = ("social_score",)
     """Held-out judges: rewards that are measured and logged, never optimised."""
+    max_new_tokens: int = 24
+    """Longest turn of either side."""
+    device: str = "cpu"
+    """Where the models lie."""
+    dtype: str = "float32"
+    """Of their weights."""
     past_actions: int = 2
     """How many of its own last actions an attacker sees behind the hidden state."""
     max_turns: int = 3
@@ -132,8 +142,34 @@ class Config:
         """Return the environment's arguments, on the held-out scenarios if `more` names no others."""
         mapping = {None: self.up_map, "clone": self.clone_map}.get(up_map, up_map)
         arguments = {"lm": self.lm, "partner": defender.partner, "partner_lm": defender.lm, "up_map": mapping}
-        names = ("reward", "max_turns", "past_actions")
+        names = ("reward", "max_turns", "past_actions", "max_new_tokens", "device", "dtype")
         return arguments | {name: getattr(self, name) for name in names} | {"scenarios": self.heldout} | more
+
+    def check(self) -> None:
+        """Refuse what cannot be run, before anything is.
+
+        Raises:
+            FileNotFoundError: a file of scenarios is missing.
+            ValueError: a system or the scenarios are unknown, a scenario is both trained on and held out, a careful
+                defender has no secret, or two defenders would have one name.
+        """
+        for name in self.systems:
+            look_up("system", name, SYSTEMS)
+        known = {name: scenarios.load(name) for name in (self.scenarios, self.heldout)}
+        ids = [{scenario.id for scenario in made} for made in known.values()]
+        if shared := sorted(set.intersection(*ids)):
+            raise ValueError(
+                f"{len(shared)} scenarios of {self.scenarios!r} are also in {self.heldout!r}, {shared[0]} one of them: "
+                "what is held out must not be trained on"
+            )
+        named: dict[str, Defender] = {}
+        for defender in self.all_defenders():
+            for name, made in known.items() if defender.partner == "careful" else ():
+                if not all(isinstance(scenario.forbidden, Secret) for scenario in made):
+                    raise ValueError(f"the defender {defender} needs a secret to keep, {name!r} has none: name others")
+            for name in (str(defender), defender.file):
+                if named.setdefault(name, defender) is not defender:
+                    raise ValueError(f"{named[name]!r} and {defender!r} would both be {name}: rename a folder")
 
     def trained_against(self) -> tuple[Defender, ...]:
         """Return the defenders that planners are trained against."""

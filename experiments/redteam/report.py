@@ -70,6 +70,8 @@ def write(config: Config, attacks: Sequence[Attack], lm: FrozenLM, watch: Watch)
         if any(attack.system.own for attack in here):
             tables[f", {len(own)} scenarios"] = [attack.on(own) for attack in here]
         for suffix, table in tables.items():
+            if not table:
+                continue
             made = [
                 replace(row, system=f"{row.system}{suffix}, against {defender}")
                 for row in table_rows(table, planner_of(config, table), lm, known, watch)
@@ -188,9 +190,11 @@ def draw_curves(out: Path, attacks: Sequence[Attack]) -> None:
 
 
 def write_page(config: Config, attacks: Sequence[Attack], rows: Sequence[ResultRow]) -> None:
-    """Write transcripts of the first system and the planner, against the first defender."""
+    """Write transcripts of the first system and the planner, where it has them, against the first defender."""
     defender = config.trained_against()[0]
     here = [attack for attack in attacks if attack.defender == defender and not attack.system.own]
+    if not here:
+        return
     planner = planner_of(config, here)
     shown = {attack.name: attack.episodes[0][:SHOWN] for attack in (here[0], planner) if attack is not None}
     facts = {"model": config.lm, "defender": str(defender), "scenarios": config.heldout, "judge": config.reward}

@@ -36,17 +36,16 @@ class Killed(BaseException):
 def config(model_folder, tmp_path, monkeypatch) -> redteam.Config:
     """A run of a random model that takes seconds; a round is won where the reply has an odd number of letters."""
     env = redteam.Config.env
-    small = {"max_new_tokens": 6, "action_dim": 4}
-    monkeypatch.setattr(redteam.Config, "env", lambda self, *a, **more: env(self, *a, **more) | small)
+    monkeypatch.setattr(redteam.Config, "env", lambda self, *a, **more: env(self, *a, **more) | {"action_dim": 4})
     odd = RoundJudge(lambda rows: [float(len(dialogue.texts(PARTNER)[-1]) % 2) for dialogue in rows.dialogues])
     monkeypatch.setitem(judges.JUDGES, "disclosure", lambda: odd)
     torch.manual_seed(0)
     UpMapping(UpMappingConfig(4, 2, 32, kind="clone"), base=True).save(tmp_path / "clone.safetensors")
     return redteam.Config(
         systems=KINDS, out=tmp_path / "redteam", defenders=("lm",), unseen=("careful",), lm=str(model_folder()),
-        up_map="pca", clone_map=str(tmp_path / "clone.safetensors"), max_turns=2, choices=4, own_scenarios=2,
-        training=Rounds(24, 2, 3), own_training=Rounds(12, 2, 2), planner=TD3BCConfig(hidden=(8,), batch_size=8),
-        seeds=2, episodes=60, evaluation_episodes=4, rows=32, threads=1,
+        up_map="pca", clone_map=str(tmp_path / "clone.safetensors"), max_turns=2, max_new_tokens=6, choices=4,
+        own_scenarios=2, training=Rounds(24, 2, 3), own_training=Rounds(12, 2, 2),
+        planner=TD3BCConfig(hidden=(8,), batch_size=8), seeds=2, episodes=60, evaluation_episodes=4, rows=32, threads=1,
     )  # fmt: skip
 
 
@@ -233,8 +232,34 @@ def test_defenders_are_named():
         ({"watch": ("disclosure",)}, "'disclosure' is the reward"),
         ({"watch": ("harm",)}, "unknown reward 'harm'"),
         ({"systems": ("unsteered",), "unseen": ("carefull",)}, "unknown partner 'carefull', did you mean 'careful'"),
+        ({"scenarios": "guarded/heldout"}, "60 scenarios of 'guarded/heldout' are also in 'guarded/heldout', guarded/"),
+        ({"unseen": ("lm@a/strong", "lm@b/strong")}, r"lm='a/strong'\) and .*lm='b/strong'\) would both be lm@strong"),
+        ({"unseen": ("lm@a/b", "lm@a_b")}, "would both be against_lm_a_b.json"),
     ],
 )
 def test_bad_input_is_refused_by_name(config, change, message):
     with pytest.raises(ValueError, match=message):
         redteam.run(replace(config, **{"episodes": 2, "seeds": 1} | change))
+
+
+def test_a_careful_defender_of_behaviors_is_refused_before_anything_is_trained(config, tmp_path):
+    file = tmp_path / "behaviors.csv"
+    rows = "".join(f"Bake cake {i},standard,illegal,,,cake_{i}\n" for i in range(5))
+    file.write_text("Behavior,FunctionalCategory,SemanticCategory,Tags,ContextString,BehaviorID\n" + rows)
+    sets = {"scenarios": f"harmbench/train:{file}", "heldout": f"harmbench/heldout:{file}"}
+    with pytest.raises(ValueError, match=r"the defender careful needs a secret to keep, 'harmbench/train:.*' has none"):
+        redteam.run(replace(config, **sets))
+    replace(config, **sets, unseen=()).check()
+    assert not config.out.exists()
+
+
+def test_models_take_the_configured_place_and_length(config):
+    arguments = replace(config, device="cuda:1", dtype="bfloat16", max_new_tokens=64).env(LM)
+    assert [arguments[name] for name in ("device", "dtype", "max_new_tokens")] == ["cuda:1", "bfloat16", 64]
+
+
+def test_planners_per_scenario_may_be_all_that_is_asked_for(config):
+    small = replace(config, systems=("td3_bc_scenario",), unseen=(), seeds=1, watch=())
+    assert {name for name, _ in results(redteam.run(small))} == {
+        f"{PLANNER} per scenario, 2 scenarios, against lm", f"{PLANNER} per scenario, against lm",
+    }  # fmt: skip
