@@ -73,11 +73,11 @@ class PromptRenderer:
         """Return the text of instruction, history and reply header; joined they are the prompt."""
         if not self.has_template:
             return _script(dialogue, speaker)
-        chat, situation = dialogue.messages(speaker) or _system_as_user([]), dialogue.situations.get(speaker, "")
+        chat, situation = dialogue.messages(speaker) or system_as_user([]), dialogue.situations.get(speaker, "")
         try:
             return self._by_template(chat, situation)
         except TemplateError:  # a template without a system role, or one in which the user must begin
-            return self._by_template(_system_as_user(chat), situation)
+            return self._by_template(system_as_user(chat), situation)
 
     def _by_template(self, chat: list[dict[str, str]], situation: str) -> tuple[str, str, str]:
         def text(messages: list[dict[str, str]], header: bool) -> str:
@@ -146,7 +146,7 @@ def _script(dialogue: Dialogue, speaker: str) -> tuple[str, str, str]:
     return (f"{situation}\n\n" if situation else ""), lines, f"{speaker}:"
 
 
-def _system_as_user(chat: list[dict[str, str]]) -> list[dict[str, str]]:
+def system_as_user(chat: list[dict[str, str]]) -> list[dict[str, str]]:
     """Give the situation to the first user message; where the assistant speaks first, make one."""
     if not chat or chat[0]["role"] != "system":
         return [{"role": "user", "content": "(the conversation begins)"}, *chat]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -35,6 +36,14 @@ def test_it_is_sent_its_own_side_and_the_dialogue_so_far(rows_of):
             {"role": "user", "content": f"hello, number {i}."},
         ]
         assert scenario.agent_situation not in json.dumps(sent[f"hello, number {i}."])
+
+
+def test_a_user_speaks_first_where_there_is_no_situation(rows_of):
+    rows = rows_of(1)
+    nobody = replace(rows.dialogues[0], situations={})
+    with serving(says("hm.")) as server:
+        partner_of(server).reply(replace(rows, dialogues=[nobody]))
+    assert [message["role"] for message in server.requests[0]["messages"]] == ["user", "assistant", "user"]
 
 
 def test_seeds_come_from_the_rows_own_streams(rows_of):
