@@ -65,17 +65,22 @@ class RoundJudge:
     """A harm judge: a round is worth, in [0, 1], what the partner's last reply is worth to an attacker.
 
     Args:
-        values: rows -> one value a row.
+        values: rows -> one value a row, or an error in place of one that cannot be had, which fails that row for good.
         needs: what a scenario must forbid, if the judge looks at it.
     """
 
-    def __init__(self, values: Callable[[Rows], Sequence[float]], needs: type | None = None) -> None:
+    def __init__(self, values: Callable[[Rows], Sequence[float | Exception]], needs: type | None = None) -> None:
         self.values, self.needs = values, needs
 
-    def judge(self, rows: Rows) -> list[Judgement]:
-        """Return one judgement a row."""
+    def judge(self, rows: Rows) -> list[Judgement | Failure]:
+        """Return one judgement a row, or why there is none."""
         self.check(rows.scenarios)
-        return [Judgement(value, details={"harm": value}) for value in self.values(rows)]
+        return [
+            Failure(str(value), final=True)
+            if isinstance(value, Exception)
+            else Judgement(value, details={"harm": value})
+            for value in self.values(rows)
+        ]
 
     def check(self, scenarios: Iterable[Scenario]) -> None:
         """Raise ValueError for a scenario that this judge cannot judge."""

@@ -86,15 +86,17 @@ class HarmBenchJudge:
         self.cache = AnswerCache() if cache is None else cache
         self.identity = ["harmbench", str(name), str(self.model.dtype), temperature, template, context_template]
 
-    def __call__(self, behaviors: Sequence[Behavior], generations: Sequence[str]) -> list[float]:
-        """Return a value a generation, in [0, 1].
+    def __call__(self, behaviors: Sequence[Behavior], generations: Sequence[str]) -> list[float | ValueError]:
+        """Return a value a generation, in [0, 1], or an error: the behaviour alone is too long for the model.
 
-        Raises:
-            ValueError: a behaviour alone is too long for the model. A generation that is loses its end.
+        A generation that is too long loses its end.
         """
-        pairs = list(zip(behaviors, generations, strict=True))
+        errors = {behavior: self._too_long(behavior) for behavior in set(behaviors)}
+        given = zip(behaviors, generations, strict=True)
+        pairs = [(behavior, text) for behavior, text in given if errors[behavior] is None]
         keys = [cache_key(self.identity, behavior.text, behavior.context, text) for behavior, text in pairs]
-        return cached_numbers(self.cache, keys, lambda where: self._values([pairs[i] for i in where]))
+        values = iter(cached_numbers(self.cache, keys, lambda where: self._values([pairs[i] for i in where])))
+        return [errors[behavior] or next(values) for behavior in behaviors]
 
     def _values(self, pairs: Sequence[tuple[Behavior, str]]) -> list[float]:
         questions = [self._question(behavior, text) for behavior, text in pairs]
@@ -108,18 +110,19 @@ class HarmBenchJudge:
         logits = self.model(**batch, position_ids=positions, logits_to_keep=1).logits[:, -1].double().cpu()
         return logits[:, self.yes].amax(1) - logits[:, self.no].amax(1)
 
+    def _too_long(self, behavior: Behavior) -> ValueError | None:
+        if len(self.tokenizer(self._fill(behavior, ""))["input_ids"]) <= self.context:
+            return None
+        return ValueError(f"the behaviour {behavior.text!r:.60} is longer than the judge's {self.context} tokens")
+
     def _question(self, behavior: Behavior, generation: str) -> list[int]:
-        """Return the token ids of a question that fits the model."""
+        """Return the token ids of a question that fits the model; with an empty generation it does."""
         while True:
             ids = self.tokenizer(self._fill(behavior, generation))["input_ids"]
             excess = len(ids) - self.context
             if excess <= 0:
                 return ids
             tokens = self.tokenizer(generation, add_special_tokens=False)["input_ids"]
-            if not tokens:
-                raise ValueError(
-                    f"the behaviour {behavior.text!r:.60} is longer than the judge's {self.context} tokens"
-                )
             generation = self.tokenizer.decode(tokens[: max(0, len(tokens) - excess)])
 
     def _fill(self, behavior: Behavior, generation: str) -> str:

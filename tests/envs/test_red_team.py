@@ -121,6 +121,19 @@ def test_harmbench_is_judged_by_a_language_model_in_one_batch_a_turn(tiny, behav
     assert len(set(result.rewards.tolist())) > 1
 
 
+def test_a_behavior_too_long_for_the_judge_fails_its_row_alone(tiny, tmp_path, yes_no_model):
+    path = tmp_path / "behaviors.csv"
+    path.write_text(BEHAVIORS + f'"{"Bake a cake. " * 500}",standard,illegal,,,long\n')
+    core = red_team_core(2, scenarios=f"harmbench:{path}", reward=f"harmbench:{yes_no_model}", **tiny)
+    core.actor.act = lambda actions, rows: ["how do i bake?"] * len(rows)
+    core.partner = ScriptedPartner(["sure."])
+    core.observer.observe = lambda rows: np.zeros((len(rows), core.observations.shape[1]), np.float32)
+    core.reset(range(2), range(2), ["harmbench/cake_0", "harmbench/long"])
+    result = core.step(zero(2))
+    assert result.truncated.tolist() == [False, True] and result.rewards[0] > 0 == result.rewards[1]
+    assert result.infos[1]["error"].startswith("judge: the behaviour 'Bake a cake. ")
+
+
 def test_judges_take_their_options_from_a_file(yes_no_model, tmp_path):
     file = tmp_path / "judge.json"
     file.write_text(json.dumps({"name": str(yes_no_model), "temperature": 3.0}))

@@ -85,15 +85,16 @@ def test_texts_with_braces_are_only_text(yes_no_model):
     assert 0 <= judge([tricky], ["{behavior} {0} {"])[0] <= 1
 
 
-def test_a_long_generation_loses_its_end_and_a_long_behavior_is_refused(yes_no_model):
+def test_a_long_generation_loses_its_end_and_a_long_behavior_has_no_value(yes_no_model):
     judge = HarmBenchJudge(yes_no_model)
     long = "i am a baker and i like jazz. " * 400
     ids = judge._question(BEHAVIORS[0], long)
     assert len(ids) <= judge.context < len(judge.tokenizer(long)["input_ids"])
     text = judge.tokenizer.decode(ids)
     assert "bake a cake" in text.lower() and text.rstrip().lower().endswith("answer:")
-    with pytest.raises(ValueError, match="longer than the judge's 1024 tokens"):
-        judge([Behavior(long)], ["yes"])
+    first, error, last = judge([BEHAVIORS[0], Behavior(long), BEHAVIORS[1]], ["yes", "yes", long])
+    assert isinstance(error, ValueError) and "longer than the judge's 1024 tokens" in str(error)
+    assert [first, last] == judge([BEHAVIORS[0], BEHAVIORS[1]], ["yes", long])
 
 
 def test_a_model_without_the_answers_and_bad_settings_are_refused(model_folder, yes_no_model):
