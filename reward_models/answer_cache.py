@@ -10,12 +10,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+MODEL_FILES = (".safetensors", ".json", ".jinja")  # what a model's answers hang on
 LOCK_WAIT = 30.0  # seconds for another process to finish writing
 
 
 def cache_key(*parts: Any) -> str:
     """Return a SHA-256 over parts that JSON can hold, e.g. (judge, prompt, transcript)."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def files_hash(folder: str | Path) -> str:
+    """Return a SHA-256 over a model folder's weights, settings and tokenizer; that of nothing for any other name."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in Path(folder).glob("*") if path.suffix in MODEL_FILES):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 class AnswerCache:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from reward_models.answer_cache import files_hash
 from reward_models.chat_answer import ChatAnswer, ChatError
 from reward_models.chat_client import ChatRequest
 
@@ -40,7 +41,9 @@ class LocalChat:
         self.max_tokens, self.batch_size = max_tokens, batch_size
         limit = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
         self.longest_prompt = limit - max_tokens
-        self.identity = {"local": str(name), "dtype": str(self.model.dtype), "max_tokens": max_tokens}
+        revision = getattr(self.model.config, "_commit_hash", None) or files_hash(name)
+        self.identity = {"local": str(name), "revision": revision}
+        self.identity |= {"dtype": str(self.model.dtype), "max_tokens": max_tokens}
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[ChatAnswer | ChatError]:
         """Return an answer a request; a ChatError for a conversation that is longer than the model's context."""

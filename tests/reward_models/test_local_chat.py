@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -58,3 +60,16 @@ def test_a_random_model_judges_nothing(chat):
 def test_a_model_without_a_chat_template_is_refused(model_folder):
     with pytest.raises(ValueError, match="has no chat template"):
         LocalChat(model_folder("llama", False))
+
+
+def test_new_weights_or_a_new_template_are_another_model(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder(), tmp_path / "model")
+    first = LocalChat(folder)
+    assert LocalChat(folder).identity == first.identity
+    first.model.get_input_embeddings().weight[0, 0] += 1
+    first.model.save_pretrained(folder)
+    second = LocalChat(folder)
+    assert second.identity != first.identity
+    second.tokenizer.chat_template += " "
+    second.tokenizer.save_pretrained(folder)
+    assert LocalChat(folder).identity not in (first.identity, second.identity)
