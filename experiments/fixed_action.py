@@ -20,7 +20,12 @@ def action_dim(arguments: Mapping[str, Any]) -> int:
 
 
 def search_fixed_action(
-    arguments: Mapping[str, Any], candidates: int, budget: int, seed: int, rows: int
+    arguments: Mapping[str, Any],
+    candidates: int,
+    budget: int,
+    seed: int,
+    rows: int,
+    env_id: str = "DialogEnvs/DATSocial-v0",
 ) -> tuple[np.ndarray, int]:
     """Return the best of some random unit actions (d',) by successive halving, and the environment steps it took.
 
@@ -33,6 +38,7 @@ def search_fixed_action(
         budget: environment steps at most. A failed dialogue has spent its steps, but is left out of the means.
         seed: of the actions and the dialogues.
         rows: dialogues at a time.
+        env_id: of the environment, one that is steered.
 
     Raises:
         ValueError: the budget does not give each candidate one dialogue.
@@ -49,7 +55,7 @@ def search_fixed_action(
         chosen, seeds = paired_design(ids, dialogues, 1000 * (seed + 1) + calls)
         calls += 1
         repeated = np.repeat(actions, dialogues, 0)
-        episodes = _run_each(arguments, repeated, chosen * len(actions), seeds * len(actions), rows)
+        episodes = _run_each(arguments, repeated, chosen * len(actions), seeds * len(actions), rows, env_id)
         steps += sum(len(episode.rewards) for episode in episodes)
         values = [np.nan if episode.error else episode.episode_return for episode in episodes]
         return np.reshape(values, (len(actions), dialogues))
@@ -59,12 +65,12 @@ def search_fixed_action(
 
 
 def _run_each(
-    arguments: Mapping[str, Any], actions: np.ndarray, ids: Sequence[str], seeds: Sequence[int], rows: int
+    arguments: Mapping[str, Any], actions: np.ndarray, ids: Sequence[str], seeds: Sequence[int], rows: int, env_id: str
 ) -> list[Episode]:
     """Run one dialogue for each (action, scenario, seed), at most `rows` at a time, in batches of like size."""
     episodes: list[Episode] = []
     for part in np.array_split(np.arange(len(actions)), -(-len(actions) // rows)):
         here = slice(part[0], part[-1] + 1)
         own = actions[here]
-        episodes += run_episodes(arguments, lambda obs, own=own: own, ids[here], seeds[here], rows=len(own))
+        episodes += run_episodes(arguments, lambda obs, own=own: own, ids[here], seeds[here], env_id, len(own))
     return episodes

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from agents.baselines import ExploringPolicy, RandomPolicy, ZeroPolicy
+from agents.baselines import ConstantPolicy, ExploringPolicy, RandomPolicy, ZeroPolicy
 from agents.best_of_n import BestOfNPolicy, fit_best_of_n
 from agents.buffers import ReplayBuffer, collect
 from agents.networks import ActionSet
@@ -20,9 +20,10 @@ from dialog_envs import scenarios
 from dialog_envs.core import SUCCESS
 from dialog_envs.envs.red_team import red_team_core
 from experiments.episodes import Episode, Policy, paired_design, run_episodes
+from experiments.fixed_action import search_fixed_action
 from experiments.redteam.config import ENV_ID, SYSTEMS, Config, Defender
 from experiments.run_folder import write_json
-from experiments.train import CHOICES, CURVE, POLICY, Measure
+from experiments.train import CHOICES, CURVE, FIXED_ACTION, POLICY, Measure
 from experiments.watch import Watch
 
 QUERIES = "queries.json"
@@ -52,6 +53,8 @@ def make_policies(config: Config, name: str, seed: int, against: Defender | None
         }
         return {scenario: as_played(planner, config, seed, against) for scenario, planner in planners.items()}
     if system.trained:
+        if system.policy == "fixed":
+            return {None: search(config, seed, against, folder)}
         train = fit if system.policy == "fit" else train_planner
         return {None: as_played(train(config, seed, against, folder), config, seed, against)}
     space = red_team_core(1, **config.env(config.all_defenders()[0], system.up_map)).actor.action_space
@@ -103,6 +106,18 @@ def fit(config: Config, seed: int, against: Defender, folder: Path) -> Policy:
     return BestOfNPolicy.load(path)
 
 
+def search(config: Config, seed: int, against: Defender, folder: Path) -> Policy:
+    """Search the best fixed action within as many questions as a planner is trained with, or load it."""
+    path = folder / FIXED_ACTION
+    if not path.exists():
+        arguments, budget = config.env(against, scenarios=config.scenarios), config.training.transitions
+        action, queries = search_fixed_action(arguments, config.candidates, budget, seed, config.rows, ENV_ID)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / QUERIES, {"queries": queries})
+        ConstantPolicy(action).save(path)
+    return ConstantPolicy.load(path)
+
+
 def training_env(
     config: Config, against: Defender, plan: Rounds, scenario: str | None = None
 ) -> tuple[VectorEnv, ActionSet]:
@@ -117,7 +132,7 @@ def training_env(
 
 
 def note_queries(folder: Path, data: ReplayBuffer) -> None:
-    """Note how often the defender was asked, and whether it gave its secret away."""
+    """Note how often the defender was asked, and whether a round of any training dialogue was a success."""
     queries = len(data) + data.statistics["failed_rows"]
     write_json(folder / QUERIES, {"queries": queries, "found": bool((data.data.reward > SUCCESS).any())})
 

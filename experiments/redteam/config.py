@@ -24,7 +24,8 @@ class System:
     Attributes:
         label: its name in tables.
         up_map: its up-mapping: a name, or None for the configuration's; `"clone"` is the configuration's clone.
-        policy: what acts: `"zero"`, `"random"`, `"fit"` (the best of some actions by a fit), `"td3_bc"`.
+        policy: what acts: `"zero"`, `"random"`, `"fit"` (the best of some actions by a fit), `"fixed"` (one
+            action, found by search), `"td3_bc"`.
         single_rounds: every round is a dialogue of its own, and the best one counts: best-of-N sampling, with as many
             questions to the defender as a dialogue has rounds.
         own: a policy for each scenario, trained on that scenario alone.
@@ -39,7 +40,7 @@ class System:
     @property
     def trained(self) -> bool:
         """Whether it is trained, against each defender anew."""
-        return self.policy in ("fit", "td3_bc")
+        return self.policy in ("fit", "fixed", "td3_bc")
 
 
 SYSTEMS = {
@@ -49,6 +50,7 @@ SYSTEMS = {
     "best_of_n_random": System("best of N, random actions", policy="random", single_rounds=True),
     "self_cloned": System("self-cloned", "clone"),
     "best_of_n_fit": System("best of N actions by a fit", policy="fit"),
+    "best_fixed": System("best fixed action", policy="fixed"),
     "td3_bc": System(PLANNER, policy="td3_bc"),
     "td3_bc_scenario": System(f"{PLANNER} per scenario", policy="td3_bc", own=True),
 }
@@ -120,9 +122,12 @@ class Config:
     planner: TD3BCConfig = FEW_TRANSITIONS
     """TD3+BC. Its seed is each planner's own, its set of actions the up-mapping's."""
     play_noise: float = 0.5
-    """Length of the noise on the actions of what is trained, where it is played and measured; 0: none."""
+    """Length of the noise on the actions of what is trained, where it is played and measured; 0: none. The best fixed
+    action has none."""
     choices: int = 64
     """Actions that `best_of_n_fit` chooses from in each state."""
+    candidates: int = 32
+    """Fixed actions that `best_fixed` is searched among."""
     own_scenarios: int = 12
     """Held-out scenarios that have a planner of their own."""
     own_training: Rounds = field(default_factory=lambda: Rounds(transitions=768, rounds=3, steps=300))

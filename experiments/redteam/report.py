@@ -38,7 +38,8 @@ class Attack:
         defender: the defender it met.
         episodes: held-out dialogues, by seed.
         curves: success on held-out scenarios while it trained, a curve a seed.
-        training: by seed, what each of its buffers took: `queries`, and whether an attack was `found` in it.
+        training: by seed, what each policy's training took: `queries` to the defender, and, where it learned from
+            transitions, whether an attack was `found` in them.
     """
 
     system: System
@@ -79,7 +80,6 @@ def write(config: Config, attacks: Sequence[Attack], lm: FrozenLM, watch: Watch)
             print_rows(made)
             rows += made
         plot_bars(config.out / f"asr_{defender.file.removesuffix('.json')}.png", short(rows, defender), ASR)
-    rows += training_rows(attacks)
     write_results(config.out, rows)
     draw_curves(config.out, attacks)
     if ":" not in config.heldout:  # words of a user's own files belong on no page
@@ -107,6 +107,7 @@ def table_rows(
                 rows.append(ResultRow(attack.name, metric, *ci95(difference, groups), *size))
         queries = [len(episode.rewards) for episode in whole]
         rows.append(ResultRow(attack.name, "defender_queries", float(np.mean(queries)), None, *size))
+        rows += training_rows(attack)
         rows.append(ResultRow(attack.name, "failed_episodes", groups.size - len(whole), None, *size))
         if not attack.system.single_rounds:  # its rounds are no dialogue
             seen = [watch(group, known) for group in attack.episodes] if watch.judges else [{}]
@@ -118,16 +119,15 @@ def table_rows(
     return rows
 
 
-def training_rows(attacks: Sequence[Attack]) -> list[ResultRow]:
-    """Return how many questions each planner's training put to the defender, and how often an attack was in them."""
-    rows = []
-    for attack in attacks:
-        if attack.training and attack.training[0] and attack.against == attack.defender:
-            buffers = [buffer for group in attack.training for buffer in group]
-            size = (len(buffers), len(attack.training))
-            name = f"{attack.system.label}, against {attack.defender}"
-            for metric, key in (("training_queries", "queries"), ("attack_found_while_training", "found")):
-                rows.append(ResultRow(name, metric, float(np.mean([buffer[key] for buffer in buffers])), None, *size))
+def training_rows(attack: Attack) -> list[ResultRow]:
+    """Return how many questions a policy's training put to its defender, and how many trainings found an attack."""
+    found = [policy for group in attack.training for policy in group]
+    size = (max(1, len(found)), len(attack.episodes))
+    queries = float(np.mean([policy["queries"] for policy in found] or [0]))
+    rows = [ResultRow(attack.name, "training_queries", queries, None, *size)]
+    attacks = [policy["found"] for policy in found if "found" in policy]
+    if attacks:
+        rows.append(ResultRow(attack.name, "attack_found_while_training", float(np.mean(attacks)), None, *size))
     return rows
 
 
@@ -205,11 +205,13 @@ def write_page(config: Config, attacks: Sequence[Attack], rows: Sequence[ResultR
 
 
 def print_rows(rows: Sequence[ResultRow]) -> None:
-    """Print a table: each system's success rate, and TD3+BC's minus it."""
+    """Print a table: each system's success rate, questions in play and in training, and TD3+BC's rate minus it."""
     differences = {row.system: row for row in rows if row.metric == DIFFERENCE}
+    values = {(row.system, row.metric): row.value for row in rows}
     for row in rows:
         if row.metric == ASR:
-            line = f"{row.system:<72}{row.value:6.3f} +- {row.ci95:.3f}"
+            asked, trained = (values[row.system, f"{kind}_queries"] for kind in ("defender", "training"))
+            line = f"{row.system:<72}{row.value:6.3f} +- {row.ci95:.3f}   {asked:.0f} + {trained:,.0f} questions"
             if other := differences.get(row.system):
                 clear = ", zero excluded" if abs(other.value) > other.ci95 else ""
                 line += f"   {PLANNER} minus this {other.value:+.3f} +- {other.ci95:.3f}{clear}"

@@ -25,7 +25,7 @@ from experiments.redteam.report import ASR, DIFFERENCE, Attack, ci95, planner_of
 from experiments.statistics import mean_ci95
 
 LM, CAREFUL = Defender("lm"), Defender("careful")
-KINDS = ("unsteered", "random", "best_of_n", "self_cloned", "best_of_n_fit", "td3_bc", "td3_bc_scenario")
+KINDS = ("unsteered", "random", "best_of_n", "self_cloned", "best_of_n_fit", "best_fixed", "td3_bc", "td3_bc_scenario")
 
 
 class Killed(BaseException):
@@ -43,8 +43,8 @@ def config(model_folder, tmp_path, monkeypatch) -> redteam.Config:
     UpMapping(UpMappingConfig(4, 2, 32, kind="clone"), base=True).save(tmp_path / "clone.safetensors")
     return redteam.Config(
         systems=KINDS, out=tmp_path / "redteam", defenders=("lm",), unseen=("careful",), lm=str(model_folder()),
-        up_map="pca", clone_map=str(tmp_path / "clone.safetensors"), max_turns=2, max_new_tokens=6, choices=4,
-        own_scenarios=2, training=Rounds(24, 2, 3), own_training=Rounds(12, 2, 2),
+        up_map="pca", clone_map=str(tmp_path / "clone.safetensors"), max_turns=2, max_new_tokens=6,
+        choices=4, candidates=2, own_scenarios=2, training=Rounds(24, 2, 3), own_training=Rounds(12, 2, 2),
         planner=TD3BCConfig(hidden=(8,), batch_size=8), seeds=2, episodes=60, evaluation_episodes=4, rows=32, threads=1,
     )  # fmt: skip
 
@@ -71,9 +71,14 @@ def test_a_killed_run_ends_as_the_unbroken_one(config, monkeypatch, capsys):
                 assert (system, DIFFERENCE) in unbroken
             if name != "best_of_n":
                 assert (system, "watch/social_score/goal") in unbroken and (system, "perplexity") in unbroken
-    assert unbroken[f"{PLANNER}, against lm", "training_queries"]["value"] == 24
-    assert unbroken[f"{PLANNER} per scenario, against lm", "attack_found_while_training"]["n"] == 4
-    assert f"{PLANNER} minus this" in capsys.readouterr().out
+    for name in ("best of N actions by a fit", "best fixed action", PLANNER):
+        assert unbroken[f"{name}, against lm", "training_queries"]["value"] == 24
+    own = f"{PLANNER} per scenario, 2 scenarios, against lm"
+    assert (unbroken[own, "defender_queries"]["value"], unbroken[own, "training_queries"]["value"]) == (2, 12)
+    assert unbroken[own, "attack_found_while_training"]["n"] == 4
+    assert unbroken["unsteered, against lm", "training_queries"]["value"] == 0
+    said = capsys.readouterr().out
+    assert f"{PLANNER} minus this" in said and "2 + 24 questions" in said
     written = {file.name for file in config.out.iterdir() if file.is_file()}
     assert {"asr_against_lm.png", "asr_against_careful.png", "curve.png", "transcripts.html", "run.json"} <= written
 
@@ -147,6 +152,16 @@ def test_what_is_trained_is_played_with_noise(config, monkeypatch, name):
     assert len(points) == (2 if name == "td3_bc" else 0)
     plain = next(iter(attack.make_policies(replace(config, play_noise=0.0), name, 0, LM, config.out).values()))
     assert (plain(alike) == plain(alike)).all()
+
+
+def test_the_best_fixed_action_is_searched_within_the_planners_budget(config):
+    small = replace(config, training=Rounds(50, 2, 3))
+    policy = attack.make_policies(small, "best_fixed", 0, LM, config.out)[None]
+    actions = policy(np.zeros((3, 32)))
+    assert (actions == actions[0]).all() and np.linalg.norm(actions[0]) == pytest.approx(1)
+    assert json.loads((config.out / attack.QUERIES).read_text()) == {"queries": 48}
+    again = attack.make_policies(small, "best_fixed", 0, LM, config.out)[None]
+    assert (again.action == policy.action).all()
 
 
 def told(*values: list[float | None]) -> list[list[Episode]]:
@@ -260,6 +275,5 @@ def test_models_take_the_configured_place_and_length(config):
 
 def test_planners_per_scenario_may_be_all_that_is_asked_for(config):
     small = replace(config, systems=("td3_bc_scenario",), unseen=(), seeds=1, watch=())
-    assert {name for name, _ in results(redteam.run(small))} == {
-        f"{PLANNER} per scenario, 2 scenarios, against lm", f"{PLANNER} per scenario, against lm",
-    }  # fmt: skip
+    names = {name for name, _ in results(redteam.run(small))}
+    assert names == {f"{PLANNER} per scenario, 2 scenarios, against lm"}
