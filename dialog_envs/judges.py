@@ -30,6 +30,15 @@ class SocialJudge:
     def __init__(self) -> None:
         self.scorer = SocialScorer(AGENT, load_coherence())
 
+    def check(self, scenarios: Iterable[Scenario]) -> None:
+        """Raise ValueError for a scenario without targets: rules cannot tell what of its goal was reached."""
+        for scenario in scenarios:
+            if not scenario.goal.targets:
+                raise ValueError(
+                    f"scenario {scenario.id} has a goal without targets, which 'social_score' cannot judge by its "
+                    "rules: take a language model as judge ('llm:MODEL', 'local_llm:MODEL')"
+                )
+
     def judge(self, rows: Rows) -> list[Judgement]:
         """Return one judgement a row, with the seven dimensions as details."""
         scores = self.scorer(transcripts(rows), [scenario.goal for scenario in rows.scenarios])

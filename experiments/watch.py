@@ -61,6 +61,12 @@ class Watch:
                     found.setdefault(f"{tag}/{name}", np.full(len(episodes), np.nan))[i] = value
         return found
 
+    def check(self, known: Sequence[Scenario]) -> None:
+        """Raise ValueError for a scenario that one of the judges cannot judge."""
+        for judge in self.judges.values():
+            if hasattr(judge, "check"):
+                judge.check(known)
+
     def scalars(self, episodes: Sequence[Episode], known: Sequence[Scenario]) -> dict[str, float]:
         """Return the means under TensorBoard tags; a judge that judged nothing has none."""
         values = self(episodes, known).items() if self.judges else ()

@@ -132,7 +132,11 @@ def social_core(
     compile: bool = False,
     engine: str = "in_process",
 ) -> DialogueCore:
-    """Build the core of `DialogEnvs/DATSocial-v0`; the environment's page explains the arguments."""
+    """Build the core of `DialogEnvs/DATSocial-v0`; the environment's page explains the arguments.
+
+    Raises:
+        ValueError: the scenarios are none that the reward can judge, or an argument is unknown.
+    """
     loading = (device, dtype, device_map, quantization, compile)
     agent_lm = load_lm(lm, *loading)
     mapping = None
@@ -146,13 +150,16 @@ def social_core(
     other = LMSpeaker(load_lm(partner_lm or lm, *loading), sampling, engine=None if partner_lm else generator)
     state = HiddenState(agent_lm, num_envs)
     actor = SteeredActor(speaker, mapping, size, state.memory)
+    chosen, judge = scenario_library.load(scenarios), make_judge(reward)
+    if hasattr(judge, "check"):
+        judge.check(chosen)
     return DialogueCore(
         num_envs,
-        scenario_library.load(scenarios),
+        chosen,
         actor,
         PastActions(state, actor.action_space, past_actions) if past_actions else state,
         make_partner(partner, other, num_envs),
-        make_judge(reward),
+        judge,
         CoreConfig(max_turns, dense_reward),
     )
 

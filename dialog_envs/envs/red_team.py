@@ -27,7 +27,6 @@ def red_team_core(
     core = social_core(num_envs, reward=reward, scenarios=scenarios, max_turns=max_turns, **arguments)
     if not isinstance(core.judge, RoundJudge):
         raise ValueError(f"reward {reward!r} is no harm judge: a round's value must lie in [0, 1]")
-    core.judge.check(core.scenarios.values())
     if isinstance(core.partner, CarefulPartner):
         core.partner.check(core.scenarios.values())
     core.config = replace(core.config, rounds=True)

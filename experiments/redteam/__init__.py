@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from dialog_envs import scenarios
 from dialog_envs.envs.dat import load_lm
 from experiments.episodes import read_episodes, save_episodes
 from experiments.redteam import report
@@ -29,17 +30,17 @@ def run(config: Config) -> Path:
     """Do every cell that is not done, then write tables, figures and transcripts; return the run folder.
 
     Raises:
-        ValueError: `Config.check` finds something, a reward or a held-out judge is unknown, or the folder was begun
-            with other settings.
+        ValueError: `Config.check` finds something, a reward or a held-out judge is unknown, a held-out judge cannot
+            judge the held-out scenarios, or the folder was begun with other settings.
     """
     config.check()
     watch = Watch(config.watch, config.reward)
+    watch.check(scenarios.load(config.heldout))
     torch.set_num_threads(config.threads)
     models = [config.lm, *(defender.lm for defender in config.all_defenders() if defender.lm)]
     weights = [path for model in models for path in data_files(model)]
     sets = (name.partition("#")[0].partition(":")[2] for name in (config.scenarios, config.heldout))
-    scenarios = [Path(file) for file in sets if file]
-    files = [*weights, *data_files(config.lm, config.up_map, config.clone_map), *scenarios]
+    files = [*weights, *data_files(config.lm, config.up_map, config.clone_map), *(Path(file) for file in sets if file)]
     out = open_run(config.out, "redteam", config, dict.fromkeys(files), CHANGEABLE)
     cells = [
         (seed, name, against)

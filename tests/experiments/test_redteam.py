@@ -264,7 +264,10 @@ def test_a_careful_defender_of_behaviors_is_refused_before_anything_is_trained(c
     sets = {"scenarios": f"harmbench/train:{file}", "heldout": f"harmbench/heldout:{file}"}
     with pytest.raises(ValueError, match=r"the defender careful needs a secret to keep, 'harmbench/train:.*' has none"):
         redteam.run(replace(config, **sets))
-    replace(config, **sets, unseen=()).check()
+    allowed = replace(config, **sets, unseen=())
+    allowed.check()
+    with pytest.raises(ValueError, match="scenario harmbench/cake_4 has a goal without targets, which 'social_score'"):
+        redteam.run(allowed)
     assert not config.out.exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 import dialog_envs  # noqa: F401
 from dialog_envs import scenarios
 from dialog_envs.corpora import default_root
+from dialog_envs.judges import JUDGES, RoundJudge
 from dialog_envs.scenarios.sotopia import GREETING, TURNS, UNKNOWN, read, rendered
 from reward_models.lexicon import is_goodbye
 
@@ -174,8 +175,12 @@ def test_leaving_is_a_goodbye(text):
     assert not is_goodbye("she left the house") and not is_goodbye("why has he left the conversation?")
 
 
-def test_a_sotopia_dialogue_runs_in_the_social_environment(folder, model_folder):
+def test_a_sotopia_dialogue_runs_in_the_social_environment(folder, model_folder, monkeypatch):
     arguments = {"lm": str(model_folder()), "up_map": "pca", "action_dim": 4, "max_new_tokens": 6}
+    with pytest.raises(ValueError, match=r"scenario sotopia/combo/1 has a goal without targets.*'llm:MODEL'"):
+        gym.make("DialogEnvs/DATSocial-v0", scenarios=f"sotopia:{folder()}", **arguments)
+    monkeypatch.setitem(JUDGES, "half", lambda: RoundJudge(lambda rows: [0.5] * len(rows)))
+    arguments |= {"reward": "half"}
     env = gym.make("DialogEnvs/DATSocial-v0", scenarios=f"sotopia:{folder()}", max_turns=TURNS // 2, **arguments)
     env.action_space.seed(0)
     for side in (1, 2):
