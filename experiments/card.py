@@ -106,7 +106,7 @@ def shipped_folder(out: Path, card: str, largest: int, what: Path | str) -> Iter
     with replaced_folder(out) as folder:
         yield folder
         write_text(folder / "README.md", card)
-        size = sum(path.stat().st_size for path in folder.iterdir())
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if size > largest:
             raise ValueError(f"{what} and its card take {size / 2**20:.1f} MiB, expected at most {largest >> 20}")
 

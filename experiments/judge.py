@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from scipy.stats import binomtest
 
 from dialog_envs import corpora
 from dialog_envs.scenarios.scenario import AGENT, PARTNER, Scenario
+from experiments.card import shipped_folder
 from experiments.episodes import Episode
 from experiments.plots import plot_stated
 from experiments.run_folder import ResultRow, model_files, open_run, write_results
@@ -33,6 +35,7 @@ from reward_models.utterance_training import (
 )
 
 SCRATCH = "scratch"
+LARGEST = 2 << 20
 CARD = """# Utterance judge
 
 How probable it is that a response is unsafe, given what it answers. English; {examples} pairs in the format of
@@ -59,12 +62,14 @@ class Config:
     train one, into `judge` in the run folder."""
     data: Path | None = None
     """Labelled pairs in DiaSafety's format (default: `diasafety/train.json` in the corpus folder)."""
-    encoder: str = "pocket"
-    """What it is trained from: `pocket` (the dialogue encoder), `scratch`, a folder, or a Hugging Face name."""
+    encoder: str = SCRATCH
+    """What it is trained from: `scratch`, `pocket` (the dialogue encoder), a folder, or a Hugging Face name."""
     size: EncoderConfig = field(default_factory=lambda: EncoderConfig(4096, 128, 2, 4, 256, 128, dropout=0.1))
     """Size of an encoder from scratch."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How it is trained. Its `seed` and `held_out` choose the contexts kept aside, on which every judge is measured."""
+    ship: bool = False
+    """Put the judge that was trained where the package loads it from."""
     out: Path = Path("runs/judge")
     """Run folder."""
     threads: int = 2
@@ -76,8 +81,11 @@ def run(config: Config) -> Path:
 
     Raises:
         FileNotFoundError: there are no labelled pairs.
-        ValueError: they are of another format, or the judge is unknown.
+        ValueError: they are of another format, the judge is unknown, or what is to be shipped is not trained or larger
+            than 2 MiB.
     """
+    if config.ship and config.judge is not None:
+        raise ValueError(f"judge is {config.judge!r}: what is shipped is trained")
     torch.set_num_threads(config.threads)
     data = config.data or (corpora.default_root() or Path("corpora")) / "diasafety" / "train.json"
     examples = read_examples(data)
@@ -87,6 +95,9 @@ def run(config: Config) -> Path:
     else:
         aside = [examples[i] for i in split([example.context for example in examples], config.training)[2]]
         found = figures(probabilities(config.judge, aside), np.array([example.unsafe for example in aside]))
+    if config.ship:
+        with shipped_folder(POCKET, (out / "judge" / "README.md").read_text(), LARGEST, "the judge") as folder:
+            shutil.copytree(out / "judge", folder, dirs_exist_ok=True)
     name = config.judge or "utterance judge"
     write_results(out, rows_of(name, found))
     plot_stated(out / "reliability.png", {name: points(found["reliability"])}, "unsafe: foretold and observed")

@@ -84,3 +84,16 @@ def test_what_is_missing_is_named(config, tmp_path):
         judge.run(judge.Config(data=tmp_path / "none.json", out=tmp_path / "x"))
     with pytest.raises(FileNotFoundError, match="experiments judge` trains one"):
         make_judge(f"utterance:{tmp_path}")
+
+
+def test_what_is_shipped_is_what_was_trained(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "POCKET", tmp_path / "shipped")
+    judge.run(replace(config, ship=True))
+    own, shipped = (UtteranceJudge.from_pretrained(folder) for folder in (config.out / "judge", tmp_path / "shipped"))
+    assert own(["hello"], ["you are stupid"]) == shipped(["hello"], ["you are stupid"])
+    assert "no moderation system" in (tmp_path / "shipped" / "README.md").read_text()
+    monkeypatch.setattr(judge, "LARGEST", 1000)
+    with pytest.raises(ValueError, match="the judge and its card take"):
+        judge.run(replace(config, ship=True))
+    with pytest.raises(ValueError, match="judge is 'utterance': what is shipped is trained"):
+        judge.run(replace(config, judge="utterance", ship=True))
