@@ -21,7 +21,7 @@ from dialog_envs.partners import make_partner
 from dialog_envs.parts import Rows, Thought
 from dialog_envs.scenarios.scenario import AGENT
 from dialog_envs.speakers.lm import LMSpeaker
-from dialog_envs.speakers.ppg import POCKET, Generator, PersonasGenerator, ResponseGenerator
+from dialog_envs.speakers.ppg import Generator, PersonasGenerator, ResponseGenerator
 
 BATCH = 128  # texts that run through the model together
 
@@ -129,12 +129,6 @@ def load_generator(kind: type[Generator], name: str, device: str, dtype: str) ->
     return kind.from_pretrained(name, device, dtype).requires_grad_(False)
 
 
-def generator_name(kind: type[Generator], name: str | None, lm: str) -> str:
-    """Return what to load: what is named, else the shipped generator that belongs to the shipped model, else `lm`."""
-    shipped = POCKET / kind.kind
-    return name or (str(shipped) if lm == "pocket" and shipped.is_dir() else lm)
-
-
 def ppg_select_core(
     num_envs: int,
     lm: str = "pocket",
@@ -159,8 +153,8 @@ def ppg_select_core(
     sampling = Sampling(max_new_tokens, temperature, min_p)
     speaker = LMSpeaker(load_lm(partner_lm or lm, device, dtype), sampling)
     proposer = GeneratedCandidates(
-        load_generator(PersonasGenerator, generator_name(PersonasGenerator, personas_generator, lm), device, dtype),
-        load_generator(ResponseGenerator, generator_name(ResponseGenerator, response_generator, lm), device, dtype),
+        load_generator(PersonasGenerator, personas_generator or lm, device, dtype),
+        load_generator(ResponseGenerator, response_generator or lm, device, dtype),
         candidates,
         (Sampling(persona_tokens, temperature, min_p), sampling),
     )

@@ -29,7 +29,6 @@ from dialog_envs.lm.decoding import Sampling
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.lm.prompt import Prompt
 
-POCKET = Path(__file__).parent / "ppg_pocket"  # the shipped generators, a folder of each kind
 YOU, THEM = "about you:", "about them:"
 WANTED = "?"  # stands for the persona that is to be written
 BATCH = 128  # rows that are decoded together when there are several candidates a prompt

@@ -38,7 +38,7 @@ class Config:
     until: Literal["speed", "critics", "supervised", "reinforce", "report"] = "report"
     """The last stage to run."""
     ship: bool = False
-    """Behind the report, put the critic and `ours with RL` of the first seed where the package loads them from."""
+    """Behind the last stage, put the critic where the package loads it from."""
     lm: str = "pocket"
     """What both generators start from: `pocket`, a folder, or a Hugging Face name (`microsoft/DialoGPT-medium`)."""
     systems: tuple[str, ...] = tuple(SYSTEMS)
@@ -93,7 +93,7 @@ def run(config: Config) -> Path:
     if unknown:
         raise ValueError(f"unknown system {unknown[0]!r}, expected some of {', '.join(SYSTEMS)}")
     if config.ship:
-        shipping.check(config.lm, config.critics.critic.encoder, config.systems)
+        shipping.check(config.critics.critic.encoder)
     report.read_paper(config.paper)
     root = corpora.root(config.data)
     torch.set_num_threads(config.threads)
@@ -151,6 +151,8 @@ class Pipeline:
             stage()
             if name == self.config.until:
                 break
+        if self.config.ship:
+            shipping.ship(self.out / "critics" / "critic", self.config, self.accuracies())
         return self.out
 
     def measure_speed(self) -> None:
@@ -222,8 +224,7 @@ class Pipeline:
     def report(self) -> None:
         """Evaluate every system and write results, tables, figures and the page."""
         rows = self._facts() + [ResultRow(**row) for row in json.loads((self.out / "speed.json").read_text())]
-        for name, critic in self.judges.items():
-            rows += critics.accuracies(name, critic, self.all_evaluated, self.parts.people)
+        rows += self.accuracies()
         found = {n: [self.answers(n, seed, "evaluation") for seed in self.seeds(n)] for n in self.names}
         exchanges = self.evaluated["evaluation"]
         groups = data.groups(exchanges, self.parts.people)
@@ -231,8 +232,15 @@ class Pipeline:
             rows += evaluation.measure(SYSTEMS[name].label, answers, exchanges, groups)
         rows += evaluation.gains(found, groups)
         report.write(self.out, self.config, rows, self._cold(), self._histories(), self._examples(found))
-        if self.config.ship:
-            shipping.ship(self.out / "critics" / "critic", self.folders(RL, 0), self.config, rows)
+
+    def accuracies(self) -> list[ResultRow]:
+        """Return how often each critic is right."""
+        people = self.parts.people
+        return [
+            row
+            for name, critic in self.judges.items()
+            for row in critics.accuracies(name, critic, self.all_evaluated, people)
+        ]
 
     def _kinds(self, name: str) -> Sequence[str]:
         system = SYSTEMS[name]

@@ -1,51 +1,42 @@
-"""Puts what a run trained where the package loads it from, each folder with a card that says where it comes from."""
+"""Puts the critic that a run trained where the package loads it from, with a card that says where it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dialog_envs.corpora import CORPORA
-from dialog_envs.speakers.ppg import POCKET as GENERATORS
+from experiments.card import shipped_folder
 from experiments.ppg import report
 from experiments.ppg.data import TRAINING
-from experiments.ppg.supervised import generator_class
-from experiments.ppg.systems import RL
 from experiments.rendering import render
-from experiments.run_folder import ResultRow, git_revision, write_text
-from reward_models.persona_critic import POCKET as CRITIC
-from reward_models.persona_critic import PersonaCritic
+from experiments.run_folder import ResultRow, git_revision
+from reward_models.persona_critic import POCKET
+
+LARGEST = 6 << 20
 
 
-def check(lm: str, encoder: str, systems: Sequence[str]) -> None:
-    """Raise ValueError where a run with these settings gives nothing that can be shipped."""
-    for name, given in (("lm", lm), ("critics.critic.encoder", encoder)):
-        if given != "pocket":
-            raise ValueError(f"{name} is {given!r}: what is shipped starts from 'pocket'")
-    if RL not in systems:
-        raise ValueError(f"systems has no {RL!r}, which is what is shipped")
+def check(encoder: str) -> None:
+    """Raise ValueError where a run with this encoder gives nothing that can be shipped."""
+    if encoder != "pocket":
+        raise ValueError(f"critics.critic.encoder is {encoder!r}: what is shipped starts from 'pocket'")
 
 
-def ship(critic: Path, generators: Mapping[str, Path], config: Any, rows: Sequence[ResultRow]) -> None:
-    """Copy a critic and both generators, in half precision, and write their cards.
+def ship(critic: Path, config: Any, rows: Sequence[ResultRow]) -> None:
+    """Copy a critic and write its card.
 
     Args:
         critic: its folder.
-        generators: folders of the `personas` and the `response` generator.
         config: the run's configuration.
         rows: what the run measured.
+
+    Raises:
+        ValueError: critic and card would be larger than 6 MiB.
     """
-    PersonaCritic.load(critic).save(CRITIC)
-    _card(CRITIC, "critic", config, rows)
-    for part, folder in generators.items():
-        generator_class(part).from_pretrained(folder, dtype="float16").save_pretrained(GENERATORS / part)
-        _card(GENERATORS / part, part, config, rows)
-
-
-def _card(folder: Path, part: str, config: Any, rows: Sequence[ResultRow]) -> None:
     licences = [(f"{name}/{split}", CORPORA[name].licence) for name, split in TRAINING]
-    tables = report.make_tables(rows, report.read_paper(config.paper))
-    shown = [table for table in tables if (table.title == report.CRITICS_TITLE) == (part == "critic")]
-    values = {"part": part, "config": config, "licences": licences, "tables": shown, "revision": git_revision()}
-    write_text(folder / "README.md", render("ppg_card.md", **values))
+    (table,) = (t for t in report.make_tables(rows, report.read_paper(config.paper)) if t.title == report.CRITICS_TITLE)
+    card = render("ppg_card.md", config=config, licences=licences, table=table, revision=git_revision())
+    with shipped_folder(POCKET, card, LARGEST, critic) as folder:
+        shutil.copytree(critic, folder, dirs_exist_ok=True)

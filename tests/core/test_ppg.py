@@ -21,7 +21,7 @@ from dialog_envs.adapters import DialogueEnv, DialogueVectorEnv
 from dialog_envs.core import DialogueCore
 from dialog_envs.dialogue import Turn
 from dialog_envs.envs.ppg import decode_action, decode_observation, encode_text, ppg_core
-from dialog_envs.envs.ppg_select import generator_name, load_generator, ppg_select_core
+from dialog_envs.envs.ppg_select import load_generator, ppg_select_core
 from dialog_envs.judges import PersonaJudge
 from dialog_envs.lm.decoding import Sampling
 from dialog_envs.parts import Rows
@@ -392,15 +392,6 @@ def test_offering_draws_nothing_from_the_rows_stream(ppg, select):
         core.step(actions_of(core, 1)[0])
         streams.append(core.states[0].stream.bit_generator.state)
     assert streams[0] == streams[1]
-
-
-def test_the_shipped_generators_go_with_the_shipped_model(tmp_path, monkeypatch):
-    monkeypatch.setattr("dialog_envs.envs.ppg_select.POCKET", tmp_path)
-    (tmp_path / "personas").mkdir()
-    assert generator_name(PersonasGenerator, None, "pocket") == str(tmp_path / "personas")
-    assert generator_name(ResponseGenerator, None, "pocket") == "pocket"  # none is shipped
-    assert generator_name(PersonasGenerator, None, "other/model") == "other/model"
-    assert generator_name(PersonasGenerator, "my/folder", "pocket") == "my/folder"
 
 
 def test_the_generators_are_frozen(select):
