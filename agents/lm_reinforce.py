@@ -8,7 +8,6 @@ in the same turn. With `kl_weight` 0 nothing holds the language, as in the paper
 from __future__ import annotations
 
 import copy
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from dialog_envs.dialogue import Dialogue
 from dialog_envs.envs.dat import SteeredActor
 from dialog_envs.lm.frozen_lm import FrozenLM
 from dialog_envs.scenarios.scenario import AGENT
+from reward_models.dmi.encoder import replaced_folder
 
 CHECKPOINT = "lm_reinforce.safetensors"
 KL_EVERY = 10  # updates, where the divergence is only looked at
@@ -178,12 +178,9 @@ class LMReinforce:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the learned model and its tokenizer as a Hugging Face folder, whole or not at all."""
-        part = Path(folder).with_name(f"{Path(folder).name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        self.lm.model.save_pretrained(part)
-        self.lm.tokenizer.save_pretrained(part)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        with replaced_folder(folder) as temporary:
+            self.lm.model.save_pretrained(temporary)
+            self.lm.tokenizer.save_pretrained(temporary)
 
 
 def advantages(said: list[Said]) -> np.ndarray:

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from agents.baselines import ConstantPolicy, ExploringPolicy, RandomPolicy, ZeroPolicy
+from agents.baselines import ConstantPolicy, RandomPolicy, ZeroPolicy
 from agents.best_of_n import BestOfNPolicy, fit_best_of_n
 from agents.buffers import ReplayBuffer, collect
 from agents.networks import ActionSet
@@ -23,7 +23,7 @@ from experiments.episodes import Episode, Policy, paired_design, run_episodes
 from experiments.fixed_action import search_fixed_action
 from experiments.redteam.config import ENV_ID, SYSTEMS, Config, Defender
 from experiments.run_folder import write_json
-from experiments.train import CHOICES, CURVE, FIXED_ACTION, POLICY, Measure
+from experiments.train import CHOICES, CURVE, FIXED_ACTION, POLICY, Measure, with_noise
 from experiments.watch import Watch
 
 QUERIES = "queries.json"
@@ -64,10 +64,8 @@ def make_policies(config: Config, name: str, seed: int, against: Defender | None
 
 def as_played(policy: Policy, config: Config, seed: int, against: Defender) -> Policy:
     """Return a trained policy as it is played: with noise, drawn with this seed."""
-    if not config.play_noise:
-        return policy
     actor = red_team_core(1, **config.env(against)).actor
-    return ExploringPolicy(policy, RandomPolicy(actor.action_space, seed, actor.action_set), config.play_noise, 0.0)
+    return with_noise(policy, actor.action_space, actor.action_set, config.play_noise, seed)
 
 
 def train_planner(config: Config, seed: int, against: Defender, folder: Path, scenario: str | None = None) -> Policy:
