@@ -25,7 +25,7 @@ class CriticTraining:
     """How a critic is trained."""
 
     epochs: int = 2
-    """Times through the pairs (the paper: 1)."""
+    """Times through the instances (the paper: 1); each pairs them anew, so that the false pairs are others."""
     batch_size: int = 64
     """Pairs a step, a multiple of 4."""
     learning_rate: float = 2e-3
@@ -39,7 +39,7 @@ class CriticTraining:
     bf16: bool = False
     """Compute in bfloat16 where that loses nothing."""
     seed: int = 0
-    """Of the head's weights, the order of the pairs and dropout."""
+    """Of the head's weights, of who is paired with whom, the order of the pairs and dropout."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "clip"):
@@ -67,7 +67,7 @@ class Pairs:
         return len(self.labels)
 
 
-def swapped_pairs(instances: Sequence[tuple[str, str]], seed: int = 0) -> Pairs:
+def swapped_pairs(instances: Sequence[tuple[str, str]], seed: int | Sequence[int] = 0) -> Pairs:
     """Return balanced pairs of instances (persona, response) that are taken two by two at random.
 
     Of two instances A and B come (s_A, r_A), (s_B, r_B), labelled 1, and (s_A, r_B), (s_B, r_A), labelled 0. Two that
@@ -106,34 +106,45 @@ def rightly_judged(critic: PersonaCritic, pairs: Pairs, batch_size: int = 128) -
 
 
 def train(
-    critic: PersonaCritic, pairs: Pairs, config: CriticTraining = CriticTraining(), progress: bool = False
+    critic: PersonaCritic,
+    groups: Sequence[Sequence[tuple[str, str]]],
+    config: CriticTraining = CriticTraining(),
+    progress: bool = False,
 ) -> list[float]:
-    """Train the head and the encoder's top layers on labelled pairs; return the loss of each step, in nats.
+    """Train the head and the encoder's top layers to tell true from swapped; return the loss of each step, in nats.
 
     Afterwards the critic is frozen and rounded to float16, as it is saved: what is measured is what `load` gives.
 
+    Args:
+        critic: learns.
+        groups: (persona, response), each response of the speaker with this persona. Swapped is within a group, such as
+            one corpus, so that no style gives a false pair away.
+        config: hyper-parameters.
+        progress: show a bar.
+
     Raises:
-        ValueError: the pairs are no whole groups of four.
+        ValueError: a group gives no pairs (see `swapped_pairs`).
     """
-    if len(pairs) % GROUP:
-        raise ValueError(f"{len(pairs)} pairs, expected whole groups of {GROUP}")
     chosen = critic.trained_parameters()
     head = [value for name, value in chosen.items() if name.startswith("head.")]
     rest = [value for name, value in chosen.items() if not name.startswith("head.")]
-    groups = [{"params": head, "lr": config.learning_rate}]
-    groups += [{"params": rest, "lr": config.encoder_learning_rate}] if rest else []
-    optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-    batches = _batches(len(pairs), config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / max(1, len(batches)))
-    labels = torch.from_numpy(pairs.labels).float()
+    rates = [{"params": head, "lr": config.learning_rate}]
+    rates += [{"params": rest, "lr": config.encoder_learning_rate}] if rest else []
+    optimizer = torch.optim.AdamW(rates, weight_decay=config.weight_decay)
+    epochs = [
+        _joined([swapped_pairs(group, (config.seed, epoch)) for group in groups]) for epoch in range(config.epochs)
+    ]
+    batches = [(pairs, rows) for epoch, pairs in enumerate(epochs) for rows in _batches(len(pairs), config, epoch)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(batches))
     losses = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         _set_trained(critic, chosen.values(), True)
-        for rows in tqdm(batches, desc="critic", unit="step", disable=not progress):
+        for pairs, rows in tqdm(batches, desc="critic", unit="step", disable=not progress):
             with training_precision(critic.encoder.device, config.bf16):
                 logits = critic.logits([pairs.personas[i] for i in rows], [pairs.responses[i] for i in rows])
-            loss = F.binary_cross_entropy_with_logits(logits.float(), labels[rows].to(logits.device))
+            labels = torch.from_numpy(pairs.labels[rows]).float().to(logits.device)
+            loss = F.binary_cross_entropy_with_logits(logits.float(), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(chosen.values(), config.clip)
@@ -146,15 +157,19 @@ def train(
     return losses
 
 
-def _batches(pairs: int, config: CriticTraining) -> list[np.ndarray]:
+def _joined(parts: Sequence[Pairs]) -> Pairs:
+    return Pairs(
+        [persona for part in parts for persona in part.personas],
+        [response for part in parts for response in part.responses],
+        np.concatenate([part.labels for part in parts]),
+    )
+
+
+def _batches(pairs: int, config: CriticTraining, epoch: int) -> list[np.ndarray]:
     """Return the rows of each step's pairs; groups of four stay together, so that each text is encoded once for two."""
-    rng = np.random.default_rng(config.seed)
-    rows = []
-    for _ in range(config.epochs):
-        order = rng.permutation(pairs // GROUP)
-        whole = (order[:, None] * GROUP + np.arange(GROUP)).ravel()
-        rows += [whole[first : first + config.batch_size] for first in range(0, pairs, config.batch_size)]
-    return rows
+    order = np.random.default_rng((config.seed, epoch)).permutation(pairs // GROUP)
+    rows = (order[:, None] * GROUP + np.arange(GROUP)).ravel()
+    return [rows[first : first + config.batch_size] for first in range(0, pairs, config.batch_size)]
 
 
 def _set_trained(critic: PersonaCritic, parameters: Iterable[nn.Parameter], trained: bool) -> None:

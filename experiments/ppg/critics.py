@@ -1,7 +1,7 @@
 """The critics: one gives the reward, a second is never optimised, a third learns whom a response is said to.
 
-The first two judge whether a response belongs to its speaker's persona; they learn from different dialogues, with
-different seeds. The third is the paper's other pairing, only measured.
+The first two judge whether a response belongs to its speaker's persona; they learn with different seeds: other first
+weights, other false pairs, another order. The third is the paper's other pairing, only measured.
 """
 
 from __future__ import annotations
@@ -32,35 +32,43 @@ class Critics:
     """Encoder and reading; all critics have the same."""
     training: CriticTraining = field(default_factory=lambda: CriticTraining(bf16=True))
     """Optimiser and epochs; each critic's seed is one higher than the one's before."""
-    pairs: int = 24_000
-    """Pairs that each critic learns from, at most."""
-
-
-def read(parts: data.Parts, context_turns: int) -> dict[str, list[Exchange]]:
-    """Return each critic's training exchanges: every second dialogue of each corpus is the second critic's alone."""
-    return {
-        name: [
-            exchange
-            for dialogues in parts.training.values()
-            for exchange in data.exchanges(dialogues[number % 2 :: 2], context_turns)
-        ]
-        for number, name in enumerate(LEARNS)
-    }
+    responses: int = 100_000
+    """Responses of each corpus that a critic learns from, at most."""
 
 
 def make(
-    found: Sequence[Exchange], name: str, config: Critics, folder: Path, device: str = "cpu", progress: bool = True
+    parts: data.Parts, name: str, config: Critics, folder: Path, device: str = "cpu", progress: bool = True
 ) -> PersonaCritic:
     """Train a critic and save it in `folder`, or load the one that lies there."""
     if not folder.exists():
         seed = config.training.seed + list(LEARNS).index(name)
         settings = asdict(config.critic)
         critic = PersonaCritic.from_encoder(settings.pop("encoder"), seed, **settings).to(device)
-        # a group of four pairs is made of two exchanges
-        chosen = data.sample(paired(found, LEARNS[name]), config.pairs // 2, seed)
-        train(critic, swapped_pairs(chosen, seed), replace(config.training, seed=seed), progress)
+        groups = [data.sample(pairs, config.responses, seed) for pairs in read(parts, LEARNS[name]).values()]
+        train(critic, groups, replace(config.training, seed=seed), progress)
         critic.save(folder)
     return PersonaCritic.load(folder).to(device)
+
+
+def read(parts: data.Parts, pairing: str) -> dict[str, list[tuple[str, str]]]:
+    """Return what critics learn from: by corpus, pairs as of `paired`.
+
+    The persona corpora are of few people. So situations of EmpatheticDialogues stand in for personas too, with what is
+    said by who tells of them (or answers that).
+    """
+    found = {}
+    for name, dialogues in parts.training.items():
+        pairs = paired(data.exchanges([*dialogues, *parts.one_sided[name]], 1), pairing)
+        if pairs:
+            found[name] = pairs
+    told = ((next(iter(d.situations.items())), d.turns) for d in parts.situations if d.situations)
+    found["/".join(data.SITUATIONS)] = [
+        (situation, turn.text)
+        for (teller, situation), turns in told
+        for turn in turns
+        if (turn.speaker == teller) == (pairing == "self")
+    ]
+    return found
 
 
 def paired(found: Sequence[Exchange], pairing: str) -> list[tuple[str, str]]:

@@ -3,7 +3,8 @@
 Synthetic-Persona-Chat's validation file has the very personas of PersonaChat's, and a Multi-Session Chat record
 `valid_N` goes on from PersonaChat's validation dialogue N, its personas in other words. So a share of PersonaChat's
 validation personas is held out: dialogues between two of them are the evaluation set, and no training dialogue has a
-sentence of them or goes on from a dialogue that has one. What they all start from, the pocket model and the critics'
+sentence of them or goes on from a dialogue that has one. Where one of two people is held out, the other's responses
+serve the critics, which read no dialogue. What they all start from, the pocket model and the critics'
 encoder, was trained on these two files whole.
 """
 
@@ -29,6 +30,7 @@ from reward_models.persona_training import sentences, traits
 
 TRAINING = (("msc", "valid"), ("synthetic_persona_chat", "valid"), ("personachat", "train"))
 EVALUATION = ("personachat", "valid")
+SITUATIONS = ("empatheticdialogues", "train")  # what is told and heard of them, for the critics
 SESSIONS = "msc/valid"  # goes on from dialogues of the evaluation file
 SPLIT_SEED = 2022
 TRAITS = 5  # sentences of a persona, at most
@@ -41,22 +43,26 @@ class Parts:
 
     Attributes:
         training: by corpus.
+        one_sided: by corpus, its dialogues in which one person is held out, whose persona is taken away.
         tuning: a part of the training files that is kept aside; what is looked at while training.
         evaluation: PersonaChat's validation dialogues between held-out personas.
-        left_out: by corpus, how many dialogues are in none of them.
+        left_out: by corpus, how many dialogues are not in `training`, `tuning` or `evaluation`.
+        situations: dialogues in which one speaker tells of a situation, which stands in for a persona.
         people: sentence of PersonaChat's validation personas (see `traits`) -> number of the person.
     """
 
     training: Mapping[str, Sequence[Dialogue]]
+    one_sided: Mapping[str, Sequence[Dialogue]]
     tuning: Sequence[Dialogue]
     evaluation: Sequence[Dialogue]
     left_out: Mapping[str, int]
+    situations: Sequence[Dialogue]
     people: Mapping[str, int]
 
 
 def files(root: Path) -> list[Path]:
     """Return every corpus file that is read."""
-    return [path for name, split in (*TRAINING, EVALUATION) for path in corpora.files(name, root, split)]
+    return [path for name, split in (*TRAINING, EVALUATION, SITUATIONS) for path in corpora.files(name, root, split)]
 
 
 def read_parts(root: Path, held_out: float, tuning: float = 0.05) -> Parts:
@@ -79,13 +85,18 @@ def read_parts(root: Path, held_out: float, tuning: float = 0.05) -> Parts:
     people = people_of(valid)
     hidden = hidden_traits(people, held_out)
     evaluation = [dialogue for dialogue in valid if not held_out or dialogue_traits(dialogue) <= hidden]
-    shown = {name: [dialogue_traits(dialogue) for dialogue in dialogues] for name, dialogues in read.items()}
-    for own, number in zip(shown[SESSIONS], session_origins(root, len(valid)), strict=True):
-        own |= dialogue_traits(valid[number])
-    kept = {
-        name: [dialogue for dialogue, seen in zip(dialogues, shown[name], strict=True) if not seen & hidden]
-        for name, dialogues in read.items()
-    }
+    shown = {name: [speaker_traits(dialogue) for dialogue in dialogues] for name, dialogues in read.items()}
+    for seen, number in zip(shown[SESSIONS], session_origins(root, len(valid)), strict=True):
+        for speaker, origin in zip(seen, speaker_traits(valid[number]).values(), strict=True):  # in the same order
+            seen[speaker] |= origin
+    kept, one_sided = ({name: [] for name in read} for _ in range(2))
+    for name, dialogues in read.items():
+        for dialogue, seen in zip(dialogues, shown[name], strict=True):
+            known = {s: text for s, text in dialogue.situations.items() if not seen[s] & hidden}
+            if len(known) == len(seen):
+                kept[name].append(dialogue)
+            elif known:
+                one_sided[name].append(replace(dialogue, situations=known))
     if not evaluation or not all(kept.values()):
         sizes = {name: len(dialogues) for name, dialogues in kept.items()}
         raise ValueError(f"held_out {held_out} leaves {len(evaluation)} dialogues to evaluate on, {sizes} to train on")
@@ -98,7 +109,10 @@ def read_parts(root: Path, held_out: float, tuning: float = 0.05) -> Parts:
         aside += [dialogue for dialogue, is_tuned in zip(dialogues, tuned, strict=True) if is_tuned]
     left_out = {"/".join(EVALUATION): len(valid) - len(evaluation)}
     left_out |= {name: len(dialogues) - len(kept[name]) for name, dialogues in read.items()}
-    return Parts(training, aside, evaluation, left_out, people)
+    one_sided = {name: shortened(dialogues) for name, dialogues in one_sided.items()}
+    return Parts(
+        training, one_sided, aside, evaluation, left_out, list(corpora.read(SITUATIONS[0], root, SITUATIONS[1])), people
+    )
 
 
 def session_origins(root: Path, count: int) -> list[int]:
@@ -139,9 +153,14 @@ def hidden_traits(people: Mapping[str, int], share: float) -> set[str]:
     return {trait for trait, person in people.items() if person in chosen}
 
 
+def speaker_traits(dialogue: Dialogue) -> dict[str, set[str]]:
+    """Return speaker -> the sentences of the persona (see `traits`)."""
+    return {speaker: traits(text) for speaker, text in dialogue.situations.items()}
+
+
 def dialogue_traits(dialogue: Dialogue) -> set[str]:
     """Return the sentences of both personas (see `traits`)."""
-    return set().union(*map(traits, dialogue.situations.values()))
+    return set().union(*speaker_traits(dialogue).values())
 
 
 def exchanges(dialogues: Iterable[Dialogue], context_turns: int, exactly: int | None = None) -> list[Exchange]:
@@ -215,6 +234,8 @@ def shortened(dialogues: Sequence[Dialogue], longest: int = TRAITS) -> list[Dial
 
     Multi-Session Chat's personas grow from session to session, up to thirty sentences.
     """
+    if not dialogues:
+        return []
     ranker = TraitRanker(text for dialogue in dialogues for text in dialogue.situations.values())
     found = []
     for dialogue in dialogues:

@@ -166,10 +166,9 @@ class Pipeline:
 
     def make_critics(self) -> None:
         """Train the critics, or load them."""
-        found = critics.read(self.parts, self.config.context_turns)
-        for name, exchanges in found.items():
+        for name in critics.LEARNS:
             self.judges[name] = critics.make(
-                exchanges, name, self.config.critics, self.out / "critics" / name, self.config.device
+                self.parts, name, self.config.critics, self.out / "critics" / name, self.config.device
             )
 
     def train_supervised(self) -> None:

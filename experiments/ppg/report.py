@@ -60,9 +60,9 @@ TABLES = (  # title, what to know of it, metrics, lines
     (
         CRITICS_TITLE,
         "Accuracy on balanced true and swapped pairs of all exchanges of the evaluated dialogues; intervals are over "
-        "pairs and people. The critic gives the reward; the second one, never optimised, learned from other dialogues, "
-        "some of the same people, with the same encoder; the partner critic with the persona of whom a response is "
-        "said to. The paper's accuracies are of other pairs.",
+        "pairs and people. The critic gives the reward; the second one, never optimised, learned with another "
+        "seed: other first weights, other false pairs; the partner critic with the persona of whom a response is said "
+        "to. The paper's accuracies are of other pairs.",
         ACCURACIES,
         list(LEARNS),
     ),

@@ -10,7 +10,7 @@ from typing import Any
 from dialog_envs.corpora import CORPORA
 from experiments.card import shipped_folder
 from experiments.ppg import report
-from experiments.ppg.data import TRAINING
+from experiments.ppg.data import SITUATIONS, TRAINING
 from experiments.rendering import render
 from experiments.run_folder import ResultRow, git_revision
 from reward_models.persona_critic import POCKET
@@ -35,7 +35,7 @@ def ship(critic: Path, config: Any, rows: Sequence[ResultRow]) -> None:
     Raises:
         ValueError: critic and card would be larger than 6 MiB.
     """
-    licences = [(f"{name}/{split}", CORPORA[name].licence) for name, split in TRAINING]
+    licences = [(f"{name}/{split}", CORPORA[name].licence) for name, split in (*TRAINING, SITUATIONS)]
     (table,) = (t for t in report.make_tables(rows, report.read_paper(config.paper)) if t.title == report.CRITICS_TITLE)
     card = render("ppg_card.md", config=config, licences=licences, table=table, revision=git_revision())
     with shipped_folder(POCKET, card, LARGEST, critic) as folder:

@@ -15,7 +15,7 @@ from reward_models import persona_critic
 from reward_models.dmi.encoder import DialogueEncoder, EncoderConfig
 from reward_models.dmi.tokens import train_tokenizer
 from reward_models.persona_critic import PersonaCritic
-from reward_models.persona_training import CriticTraining, Pairs, rightly_judged, swapped_pairs, train, traits
+from reward_models.persona_training import CriticTraining, rightly_judged, swapped_pairs, train, traits
 
 THINGS = ("dogs", "jazz", "trains", "bread", "chess", "snow", "boats", "roses")
 PERSONAS = [f"i like {thing}. my town is small." if i % 2 else f"i sell {thing}." for i, thing in enumerate(THINGS)]
@@ -37,7 +37,7 @@ def encoder_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(encoder_folder):
     critic = PersonaCritic.from_encoder(encoder_folder, trained_layers=1)
-    losses = train(critic, swapped_pairs(INSTANCES), FAST)
+    losses = train(critic, [INSTANCES], FAST)
     return critic, losses
 
 
@@ -64,16 +64,37 @@ def test_it_learns(reads, layers, encoder_folder, trained):
     critic, losses = trained
     if reads == "together":
         critic = PersonaCritic.from_encoder(encoder_folder, reads=reads, trained_layers=layers)
-        losses = train(critic, swapped_pairs(INSTANCES), CriticTraining(90, 16, 3e-3, 3e-3))
+        losses = train(critic, [INSTANCES], CriticTraining(90, 16, 3e-3, 3e-3))
     assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
     right = rightly_judged(critic, swapped_pairs(INSTANCES, seed=1))
     assert binomtest(int(right.sum()), len(right), alternative="greater").pvalue < 1e-3
 
 
+def test_every_epoch_swaps_others(encoder_folder, monkeypatch):
+    critic = PersonaCritic.from_encoder(encoder_folder, trained_layers=1)
+    seen = []
+    logits = critic.logits
+    monkeypatch.setattr(critic, "logits", lambda p, r: seen.append(set(zip(p, r, strict=True))) or logits(p, r))
+    train(critic, [INSTANCES], CriticTraining(2, 4 * len(INSTANCES)))
+    false = [pairs - set(INSTANCES) for pairs in seen]
+    assert len(false) == 2 and all(false) and false[0] != false[1]
+
+
+def test_nothing_is_swapped_between_groups(encoder_folder, monkeypatch):
+    critic = PersonaCritic.from_encoder(encoder_folder, trained_layers=1)
+    seen = []
+    logits = critic.logits
+    monkeypatch.setattr(critic, "logits", lambda p, r: seen.extend(zip(p, r, strict=True)) or logits(p, r))
+    groups = INSTANCES[:16], INSTANCES[16:]
+    train(critic, groups, CriticTraining(4, 16))
+    of = {text: number for number, group in enumerate(groups) for pair in group for text in pair}
+    assert {of[p] for p, r in seen} == {0, 1} and all(of[p] == of[r] for p, r in seen)
+
+
 def test_training_is_repeatable_and_leaves_the_callers_generator(encoder_folder):
     def weights():
         critic = PersonaCritic.from_encoder(encoder_folder)
-        train(critic, swapped_pairs(INSTANCES), CriticTraining(1, 16))
+        train(critic, [INSTANCES], CriticTraining(1, 16))
         return critic.fingerprint()
 
     state = torch.get_rng_state()
@@ -83,7 +104,7 @@ def test_training_is_repeatable_and_leaves_the_callers_generator(encoder_folder)
 
 def test_bf16_learns_too(encoder_folder):
     critic = PersonaCritic.from_encoder(encoder_folder, trained_layers=1)
-    losses = train(critic, swapped_pairs(INSTANCES), replace(FAST, bf16=True))
+    losses = train(critic, [INSTANCES], replace(FAST, bf16=True))
     assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
 
 
@@ -172,7 +193,7 @@ def test_any_encoder_with_a_first_token_serves(reads, trained, tmp_path):
     DistilBertModel(DistilBertConfig(**size, max_position_embeddings=32)).save_pretrained(tmp_path / "distil")
     tokenizer.save_pretrained(tmp_path / "distil")
     critic = PersonaCritic.from_encoder(tmp_path / "distil", reads=reads, trained_layers=1)
-    train(critic, swapped_pairs(INSTANCES), CriticTraining(1, 16))
+    train(critic, [INSTANCES], CriticTraining(1, 16))
     assert any(name.startswith("encoder.model.transformer.layer.1.") for name in critic.trained_parameters())
     loaded = PersonaCritic.load(critic.save(tmp_path / "critic"))
     assert loaded.probability(PERSONAS[:1], ["dogs " * 50]) == critic.probability(PERSONAS[:1], ["dogs " * 50])
@@ -197,8 +218,8 @@ def test_bad_settings_are_refused_by_name(encoder_folder, trained):
         PersonaCritic.from_encoder(encoder_folder, reads="aloud")
     with pytest.raises(ValueError, match="batch_size is 6, expected a multiple of 4"):
         CriticTraining(batch_size=6)
-    with pytest.raises(ValueError, match="3 pairs, expected whole groups of 4"):
-        train(trained[0], Pairs(["a"] * 3, ["b"] * 3, np.array([1, 0, 1])), FAST)
+    with pytest.raises(ValueError, match="4 instances give no two of different personas"):
+        train(trained[0], [INSTANCES[:4]], FAST)
     with pytest.raises(FileNotFoundError, match="no encoder at /nowhere/at/all"):
         PersonaCritic.from_encoder("/nowhere/at/all")
 

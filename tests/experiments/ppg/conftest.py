@@ -56,6 +56,16 @@ def write_corpora(root: Path) -> Path:
         for a, b in pairs:
             said = "\n".join(f"User {turn % 2 + 1}: {text}" for turn, text in enumerate(talk(a, b)))
             writer.writerow(["\n".join(persona(a)), "\n".join(persona(b)), said])
+    (root / "empatheticdialogues").mkdir()
+    with (root / "empatheticdialogues" / "train.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["conv_id", "utterance_idx", "context", "prompt", "speaker_idx", "utterance", "selfeval", "tags"]
+        )
+        for number in range(12):
+            for place, text in enumerate(talk(60 + number, 80 + number, 3)):
+                situation = f"i found {THINGS[number]} at home."
+                writer.writerow([f"hit:{number}", place + 1, "joyful", situation, (place + 1) % 2, text, "", ""])
     return root
 
 
@@ -103,7 +113,9 @@ def settings(corpora_root, encoder_folder, model_folder):
             "tuned": 4,
             "updates": 2,
             "threads": 1,
-            "critics": Critics(CriticConfig(str(encoder_folder), trained_layers=1), CriticTraining(1, 16), pairs=32),
+            "critics": Critics(
+                CriticConfig(str(encoder_folder), trained_layers=1), CriticTraining(1, 16), responses=16
+            ),
             "supervision": Supervision(exchanges=8, epochs=1, batch_size=4, checkpoint_every=1, bf16=False),
             "reinforce": ReinforceConfig(learning_rate=1e-3, batch_size=4, validate_every=1, draws=DRAWS),
             "evaluation": DRAWS,

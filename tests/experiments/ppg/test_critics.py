@@ -1,4 +1,4 @@
-"""Each critic learns its own pairing, from its own dialogues."""
+"""Each critic learns its own pairing, with its own seed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.ppg import critics, data
+from reward_models.persona_training import traits
 
 
 @pytest.fixture(scope="module")
@@ -13,34 +14,45 @@ def parts(corpora_root):
     return data.read_parts(corpora_root, 0.5)
 
 
-def test_the_first_two_critics_learn_from_different_dialogues(parts):
-    found = critics.read(parts, 3)
-    critic, second, partner = (
-        {(e.persona, e.partner_persona, e.dialogue.turns, e.response) for e in found[name]} for name in critics.LEARNS
-    )
-    assert critic and second and not critic & second
-    assert partner == critic
+@pytest.fixture(scope="module")
+def training(parts):
+    return [e for dialogues in parts.training.values() for e in data.exchanges(dialogues, 3)]
 
 
-def test_a_pairing_has_whom_the_response_is_of_or_to(parts):
-    found = [e for exchanges in critics.read(parts, 3).values() for e in exchanges]
-    assert critics.paired(found, "self") == [(e.persona, e.response) for e in found]
-    known = [e for e in found if e.partner_persona]
-    assert 0 < len(known) < len(found)
-    assert critics.paired(found, "partner") == [(e.partner_persona, e.response) for e in known]
+def test_a_pairing_has_whom_the_response_is_of_or_to(training):
+    assert critics.paired(training, "self") == [(e.persona, e.response) for e in training]
+    known = [e for e in training if e.partner_persona]
+    assert 0 < len(known) < len(training)
+    assert critics.paired(training, "partner") == [(e.partner_persona, e.response) for e in known]
 
 
-@pytest.mark.parametrize("name", critics.LEARNS)
-def test_each_critic_learns_its_pairing_and_is_made_once(name, parts, settings, tmp_path, monkeypatch):
+def test_critics_learn_from_each_corpus_by_itself_with_situations_in_the_place_of_personas(parts):
+    own, partner = (critics.read(parts, pairing) for pairing in critics.PAIRINGS)
+    assert set(own) == {*parts.training, "empatheticdialogues/train"}
+    assert set(partner) == set(own) - {"personachat/train"}  # which tells no partner's persona
+    evaluated = set().union(*map(data.dialogue_traits, parts.evaluation))
+    for found in (own, partner):
+        assert all(found.values())
+        assert not any(traits(persona) & evaluated for pairs in found.values() for persona, _ in pairs)
+    for name, dialogues in parts.training.items():
+        assert set(critics.paired(data.exchanges(dialogues, 1), "self")) < set(own[name]) or not parts.one_sided[name]
+    told, heard = (set(found["empatheticdialogues/train"]) for found in (own, partner))
+    assert ("i found dogs at home.", "well, dogs are what i talk about, 0.") in told
+    assert len(told) == 2 * len(heard) and not told & heard
+
+
+def test_each_critic_learns_its_pairing_with_its_own_seed_and_is_made_once(parts, settings, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(critics, "train", lambda critic, pairs, config, progress: seen.append((pairs, config.seed)))
-    found, config = critics.read(parts, 3)[name], settings(tmp_path).critics
-    made = [critics.make(found, name, config, tmp_path / name, progress=False) for _ in range(2)]
-    ((pairs, seed),) = seen
-    true = {(p, r) for p, r, label in zip(pairs.personas, pairs.responses, pairs.labels, strict=True) if label}
-    assert len(pairs) <= config.pairs and true <= set(critics.paired(found, critics.LEARNS[name]))
-    assert seed == config.training.seed + list(critics.LEARNS).index(name)
-    assert made[0].fingerprint() == made[1].fingerprint()
+    monkeypatch.setattr(critics, "train", lambda critic, groups, config, progress: seen.append((groups, config.seed)))
+    config = settings(tmp_path).critics
+    for name in critics.LEARNS:
+        made = [critics.make(parts, name, config, tmp_path / name, progress=False) for _ in range(2)]
+        groups, seed = seen.pop()
+        expected = critics.read(parts, critics.LEARNS[name]).values()
+        assert [len(group) for group in groups] == [min(len(pairs), config.responses) for pairs in expected]
+        assert all(set(group) <= set(pairs) for group, pairs in zip(groups, expected, strict=True))
+        assert seed == config.training.seed + list(critics.LEARNS).index(name)
+        assert made[0].fingerprint() == made[1].fingerprint() and not seen
 
 
 def test_accuracy_knows_of_people(parts, settings, tmp_path, monkeypatch):

@@ -44,6 +44,30 @@ def test_sessions_that_go_on_from_a_dialogue_with_an_evaluated_persona_are_not_t
         data.session_origins(corpora_root, 5)
 
 
+def test_of_one_sided_dialogues_the_held_out_persons_persona_is_taken_away(corpora_root):
+    parts = data.read_parts(corpora_root, 0.5)
+    evaluated = set().union(*map(data.dialogue_traits, parts.evaluation))
+    found = [dialogue for dialogues in parts.one_sided.values() for dialogue in dialogues]
+    assert not any(data.dialogue_traits(dialogue) & evaluated for dialogue in found)
+    assert all(len(dialogue.situations) == 1 for dialogue in found)
+    assert len(parts.one_sided["synthetic_persona_chat/valid"]) == 16  # between four people and the other four
+
+
+def test_of_sessions_that_go_on_from_a_one_sided_dialogue_the_same_side_is_taken_away(corpora_root):
+    """Dialogue 9 is between people 1 and 4, dialogue 18 between 3 and 4 (the first speaks first)."""
+    valid = list(corpora.read("personachat", corpora_root, "valid"))
+    hidden = data.hidden_traits(data.people_of(valid), 0.5)
+    origins = data.session_origins(corpora_root, len(valid))
+    read = list(corpora.read("msc", corpora_root, "valid"))
+    expected = []
+    for dialogue, origin in zip(read, origins, strict=True):
+        sides = zip(dialogue.situations.values(), data.speaker_traits(valid[origin]).values(), strict=True)
+        known = [text for text, seen in sides if not seen & hidden]
+        expected += known if len(known) == 1 else []
+    found = [d.situations.values() for d in data.read_parts(corpora_root, 0.5).one_sided["msc/valid"]]
+    assert expected and sorted(text for (text,) in found) == sorted(expected)
+
+
 def test_parts_do_not_overlap_and_lose_nothing(corpora_root):
     parts = data.read_parts(corpora_root, 0.5, tuning=0.3)
     kept = sum(map(len, parts.training.values())) + len(parts.tuning)
