@@ -62,13 +62,13 @@ class Config:
     """How the speed of a rollout is measured; run nothing else meanwhile."""
     supervision: Supervision = field(default_factory=Supervision)
     """The supervised start."""
-    updates: int = 100
+    updates: int = 60
     """Updates of REINFORCE."""
     reinforce: ReinforceConfig = field(
-        default_factory=lambda: ReinforceConfig(learning_rate=2e-5, validate_every=25, bf16=True)
+        default_factory=lambda: ReinforceConfig(learning_rate=4e-5, batch_size=64, validate_every=20, bf16=True)
     )
-    """REINFORCE; the paper's rate is 5e-6, on a model sixty times as large and for many more updates."""
-    tuned: int = 60
+    """REINFORCE; the paper: rate 5e-6, batches of 20, on a model sixty times as large and for many more updates."""
+    tuned: int = 100
     """Exchanges, of a part of the training files that is kept aside, that its validations measure."""
     evaluation: Draws = field(default_factory=lambda: Draws(Sampling(64), Sampling(24)))
     """How evaluated personas and responses are drawn."""
