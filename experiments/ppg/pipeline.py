@@ -62,7 +62,7 @@ class Config:
     """How the speed of a rollout is measured; run nothing else meanwhile."""
     supervision: Supervision = field(default_factory=Supervision)
     """The supervised start."""
-    updates: int = 60
+    updates: int = 100
     """Updates of REINFORCE."""
     reinforce: ReinforceConfig = field(
         default_factory=lambda: ReinforceConfig(learning_rate=4e-5, batch_size=64, validate_every=20, bf16=True)
