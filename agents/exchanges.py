@@ -167,17 +167,21 @@ def second_opinion(prefix: str, first: np.ndarray, second: np.ndarray) -> dict[s
     return {f"{prefix}/second_critic": float(second[both].mean()), f"{prefix}/critic_agreement": agreement}
 
 
+def alike(prompts: Sequence[Prompt], ids: Sequence[Sequence[int]], count: int) -> list[np.ndarray]:
+    """Return the places of texts of alike length with their prompts, `count` at once: little of a batch is padding."""
+    order = np.argsort([len(prompt.ids) + len(row) for prompt, row in zip(prompts, ids, strict=True)], kind="stable")
+    return [order[first : first + count] for first in range(0, len(order), count)]
+
+
 @torch.no_grad()
 def nats_of(
     generator: Generator, prompts: Sequence[Prompt], ids: Sequence[Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return -log P of N texts behind their prompts, `(N,)` in nats, and their numbers of tokens `(N,)`."""
-    order = np.argsort([len(prompt.ids) + len(row) for prompt, row in zip(prompts, ids, strict=True)], kind="stable")
     nats, tokens = np.zeros(len(ids)), np.zeros(len(ids))
     training = generator.training
     generator.eval()
-    for first in range(0, len(ids), SCORED):
-        part = order[first : first + SCORED]
+    for part in alike(prompts, ids, SCORED):
         log_probs, mask = generator.log_prob([prompts[i] for i in part], [ids[i] for i in part])
         nats[part], tokens[part] = -log_probs.double().sum(1).cpu().numpy(), mask.sum(1).cpu().numpy()
     generator.train(training)

@@ -28,6 +28,7 @@ from agents.exchanges import (
     Draws,
     Exchange,
     Rollout,
+    alike,
     judge,
     labels,
     measure,
@@ -156,12 +157,9 @@ class Reinforce:
     def _step(self, rollout: Rollout, advantage: Tensor) -> dict[str, float]:
         """Follow -advantage * grad log P, less the leash; texts of alike length are taken `ROWS` at once."""
         count = len(rollout.responses)
-        lengths = [len(p.ids) + len(ids) for p, ids in zip(*rollout.texts("response"), strict=True)]
-        order = np.argsort(lengths, kind="stable")
         total: dict[str, float] = {"train/loss": 0.0}
         self.optimizer.zero_grad(set_to_none=True)
-        for first in range(0, count, ROWS):
-            rows = order[first : first + ROWS]
+        for rows in alike(*rollout.texts("response"), ROWS):
             few, value = rollout.at(rows), advantage[rows].to(self._trained[0].device)
             log_probs = []
             for name in self.learning:
