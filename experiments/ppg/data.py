@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,8 +48,8 @@ class Parts:
         tuning: a part of the training files that is kept aside; what is looked at while training.
         evaluation: PersonaChat's validation dialogues between held-out personas.
         left_out: by corpus, how many dialogues are not in `training`, `tuning` or `evaluation`.
-        situations: dialogues in which one speaker tells of a situation, which stands in for a persona.
         people: sentence of PersonaChat's validation personas (see `traits`) -> number of the person.
+        root: folder of the official corpus files.
     """
 
     training: Mapping[str, Sequence[Dialogue]]
@@ -56,8 +57,13 @@ class Parts:
     tuning: Sequence[Dialogue]
     evaluation: Sequence[Dialogue]
     left_out: Mapping[str, int]
-    situations: Sequence[Dialogue]
     people: Mapping[str, int]
+    root: Path
+
+    @cached_property
+    def situations(self) -> Sequence[Dialogue]:
+        """Dialogues in which one tells of a situation, which stands in for a persona; only training reads them."""
+        return list(corpora.read(SITUATIONS[0], self.root, SITUATIONS[1]))
 
 
 def files(root: Path) -> list[Path]:
@@ -110,9 +116,7 @@ def read_parts(root: Path, held_out: float, tuning: float = 0.05) -> Parts:
     left_out = {"/".join(EVALUATION): len(valid) - len(evaluation)}
     left_out |= {name: len(dialogues) - len(kept[name]) for name, dialogues in read.items()}
     one_sided = {name: shortened(dialogues) for name, dialogues in one_sided.items()}
-    return Parts(
-        training, one_sided, aside, evaluation, left_out, list(corpora.read(SITUATIONS[0], root, SITUATIONS[1])), people
-    )
+    return Parts(training, one_sided, aside, evaluation, left_out, people, root)
 
 
 def session_origins(root: Path, count: int) -> list[int]:
