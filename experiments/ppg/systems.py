@@ -41,7 +41,7 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
         "rl_personas": System("ours, RL of the personas generator alone", "gold", GENERATED, {"train_response": False}),
         "rl_response": System("ours, RL of the response generator alone", "gold", GENERATED, {"train_personas": False}),
         "rl_baseline": System("ours with RL and a baseline", "gold", GENERATED, {"baseline": "batch"}),
-        "rl_leash": System("ours with RL and a KL leash", "gold", GENERATED, {"kl_weight": 0.05}),
+        "rl_leash": System("ours with RL and a KL leash", "gold", GENERATED, {"kl_weight": 0.2}),
     }
 )
 COLD_START = ("none", "gold", OURS, RL)  # the systems of Figure 3
