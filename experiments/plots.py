@@ -66,9 +66,11 @@ def plot_curves(
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.grid(axis="y")
         axes.set_axisbelow(True)
-        entries = len(curves) + len(baselines or {})
-        if entries:
-            figure.legend(loc="outside upper left", ncols=min(entries, 4), handlelength=2.2, columnspacing=1.6)
+        names = [*curves, *(baselines or {})]
+        if names:
+            columns = int(figure.get_figwidth() / (0.6 + 0.075 * max(map(len, names))))  # inches: line, letters
+            ncols = max(1, min(len(names), 4, columns))
+            figure.legend(loc="outside upper left", ncols=ncols, handlelength=2.2, columnspacing=1.6)
         return _save(figure, path)
 
 

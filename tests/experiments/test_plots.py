@@ -94,3 +94,12 @@ def test_confusion_shows_shares_of_rows(tmp_path, drawn, size):
     np.testing.assert_allclose(shares.sum(1), [0.0] + [1.0] * (size - 1))
     with pytest.raises(ValueError, match="expected \\(K, K\\)"):
         plot_confusion(path, counts[:2], "x")
+
+
+@pytest.mark.parametrize("letters", [6, 20, 42])
+def test_the_legend_of_curves_stays_in_the_picture(tmp_path, drawn, letters):
+    text = "the response generator alone, trained with a baseline"[:letters]
+    curves = {f"{i}{text}": (np.arange(3), np.arange(3.0)[None]) for i in range(5)}
+    plot_curves(tmp_path / "curve.png", curves, "steps", "score")
+    (legend,) = drawn[0].legends
+    assert legend.get_window_extent().width <= drawn[0].bbox.width
